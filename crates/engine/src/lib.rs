@@ -1,0 +1,23 @@
+//! How tokens are made.
+//!
+//! llama.cpp aborts its whole process on many errors, so the supervisor never calls it. A **worker** process
+//! holds one model on one ggml device; the **handle** in the supervisor speaks to it over a socket pair. Each
+//! file below is one side of that line:
+//!
+//! | module | side | job |
+//! |---|---|---|
+//! | [`protocol`] | both | the messages, and how they are framed |
+//! | [`spec`] | both | what a worker is asked to load, and the bounds it is checked against |
+//! | [`request`] | both | what a generation request is, and the bounds it is checked against |
+//! | [`handle`] | supervisor | start, watch, talk to and restart a worker |
+//! | [`trust`] | supervisor | the known-answer check: a device's next-token distribution against the CPU's |
+//! | [`worker`] | worker | the process: confinement, reader and writer threads, heartbeat |
+//! | `worker::schedule` | worker | which tokens go into the next batch (pure) |
+//! | `worker::sample` | worker | from logits to one token (pure) |
+//! | `llama` | worker | the only module with `unsafe`: llama.cpp behind safe types |
+//!
+//! Nothing here decides which device serves what: that is the orchestrator's work.
+
+pub mod protocol;
+pub mod request;
+pub mod spec;

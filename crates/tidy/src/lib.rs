@@ -1,0 +1,1 @@
+//! Empty on purpose: the checks are in `tests/`.
