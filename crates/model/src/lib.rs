@@ -17,3 +17,5 @@ pub mod pull;
 pub mod shelf;
 pub mod template;
 pub mod write;
+
+pub use facts::{InspectError, ModelFacts, inspect};
