@@ -18,6 +18,10 @@
 //!
 //! Nothing here decides which device serves what: that is the orchestrator's work.
 
+pub mod handle;
+mod llama;
 pub mod protocol;
 pub mod request;
 pub mod spec;
+pub mod trust;
+pub mod worker;
