@@ -1,1 +1,34 @@
-//! See the crate description.
+//! Measured runs over engines and meters.
+//!
+//! Everything here does its work and returns typed, serialisable figures with units in their names; nothing prints
+//! and nothing decides what a user should buy. A figure that could not be had is `None`.
+//!
+//! | module | job |
+//! |---|---|
+//! | [`question`] | from what a user types to the tokens every device gets alike |
+//! | [`answer`] | one question, k samples, one worker: speed, energy, and what sharing the prefill saved |
+//! | [`survey`] | the same question on every device, each after it earned trust |
+//! | [`bench`] | prefill, decode and shared-prefix tests, repeated |
+//! | [`tune`] | short trials that choose a worker's settings for a workload |
+//! | [`kept`] | where the choices of [`tune`] are kept between runs |
+//! | [`settings`] | the settings that change speed and not answers: the table of candidates |
+//! | [`shape`] | how large a context a workload needs |
+//! | [`timed`] | one request, or several at once, with the clock and the meter around it |
+//! | [`stats`] | medians, spreads and intervals |
+
+pub mod answer;
+pub mod bench;
+pub mod error;
+pub mod kept;
+pub mod question;
+pub mod settings;
+pub mod shape;
+pub mod stats;
+pub mod survey;
+pub mod timed;
+pub mod tune;
+
+pub use error::MeasureError;
+
+/// Version of QEIL: all crates of the workspace share it.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -1,0 +1,73 @@
+//! Why there is no figure.
+
+use qeil_engine::handle::EngineError;
+use qeil_engine::request::RequestError;
+use qeil_engine::spec::OutOfBounds;
+use qeil_model::template::TemplateError;
+
+/// Why something could not be measured.
+#[derive(Debug, thiserror::Error)]
+pub enum MeasureError {
+    /// The engine did not do what it was asked.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The request is wrong.
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    /// A number is out of bounds.
+    #[error(transparent)]
+    Bounds(#[from] OutOfBounds),
+    /// The chat template of the model could not be rendered.
+    #[error("chat template of the model: {0}")]
+    Template(#[from] TemplateError),
+    /// Prompt and output do not fit the context that the model was trained for.
+    #[error(
+        "a prompt of {prompt_tokens} tokens and {output_tokens} more exceed the {context_train_tokens} tokens of \
+         context that this model was trained for: {}", fits(*prompt_tokens, *context_train_tokens)
+    )]
+    BeyondContext {
+        /// Tokens of the prompt.
+        prompt_tokens: u32,
+        /// Tokens asked for.
+        output_tokens: u32,
+        /// What the model was trained for.
+        context_train_tokens: u32,
+    },
+    /// A device was asked for that there is not.
+    #[error("no device is called {name:?}; this machine and build have: {}", have.join(", "))]
+    NoSuchDevice {
+        /// What was asked for.
+        name: String,
+        /// What there is.
+        have: Vec<String>,
+    },
+    /// The engine failed on one sample.
+    #[error("sample {sample} failed: {why}")]
+    SampleFailed {
+        /// Its index.
+        sample: u32,
+        /// What the engine said.
+        why: String,
+    },
+    /// A run was too short for its figure.
+    #[error("{test} ({settings}) ended without a figure: the model emitted too few tokens or no time passed")]
+    NoFigure {
+        /// Name of the test.
+        test: String,
+        /// Settings it ran under.
+        settings: String,
+    },
+    /// A plan without tests.
+    #[error("nothing to measure: give at least one prompt length, output length or number of samples")]
+    NothingToMeasure,
+    /// No candidate of a tuning run could be tried.
+    #[error("none of the settings could be tried; the first failed: {0}")]
+    NoCandidate(String),
+}
+
+fn fits(prompt_tokens: u32, context_train_tokens: u32) -> String {
+    match context_train_tokens.checked_sub(prompt_tokens) {
+        None | Some(0) => "shorten the prompt".into(),
+        Some(left) => format!("ask for at most {left} tokens, or shorten the prompt"),
+    }
+}

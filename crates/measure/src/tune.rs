@@ -1,0 +1,271 @@
+//! Short trials that choose a worker's settings for a workload.
+//!
+//! A trial loads the model under one candidate, prefills a part of the workload's prompt, decodes a few steps of its
+//! k samples, and extrapolates both to the full size: prefill by tokens, decode by steps. That is crude (attention
+//! grows with the length) but alike for all candidates, and it costs a second or two instead of the workload itself.
+//! The trial's prompt is as long as a fixed share of time allows, since the length decides how much attention weighs.
+//!
+//! Speed is not enough: a candidate that fails the known-answer check ([`qeil_engine::trust`]) against the first
+//! candidate is not taken, however fast.
+
+use crate::bench::{Random, random_tokens};
+use crate::error::MeasureError;
+use crate::settings::Settings;
+use crate::shape::Shape;
+use crate::timed::{Timed, timed};
+use qeil_engine::handle::{Launch, Worker};
+use qeil_engine::request::{GenerateRequest, Prompt, Sampling, Token};
+use qeil_engine::spec::LoadSpec;
+use qeil_engine::trust;
+use serde::{Deserialize, Serialize};
+use std::time::Instant;
+
+/// Milliseconds of prefill a trial aims at: four candidates then stay within the ten seconds of a first use.
+const TRIAL_PREFILL_MS: f64 = 700.0;
+/// Steps a trial decodes: enough that one late step does not decide.
+const TRIAL_STEPS: u32 = 16;
+/// Tokens of the uncounted first prefill, which also tells how fast prefill is.
+const CALIBRATION_TOKENS: u32 = 32;
+/// A candidate must be this much faster than an earlier one to be taken: trials vary by a few per cent.
+const MARGIN: f64 = 0.03;
+/// Seed of the trial's prompts: every candidate gets the same.
+const SEED: u64 = 0x7141;
+
+/// One candidate, tried.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Trial {
+    /// The settings.
+    pub settings: Settings,
+    /// What was measured, or why it could not be.
+    pub outcome: Outcome,
+    /// Milliseconds the trial took, loading included.
+    pub took_ms: f64,
+}
+
+/// What came of a trial.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "snake_case")]
+pub enum Outcome {
+    /// It ran.
+    Measured {
+        /// Prompt tokens that were really prefilled.
+        prefilled_tokens: u32,
+        /// Prompt tokens per second.
+        prefill_tokens_per_s: f64,
+        /// Decode steps that were really taken.
+        decoded_steps: u32,
+        /// Tokens of all samples per second.
+        decode_tokens_per_s: Option<f64>,
+        /// The whole workload, extrapolated, in milliseconds.
+        predicted_ms: f64,
+        /// Divergence of its next-token distributions from the first candidate's, in nats, on the worst prompt of
+        /// the known-answer check; missing where it gave none that is finite.
+        kl_nats: Option<f64>,
+    },
+    /// It did not.
+    Failed {
+        /// Why.
+        why: String,
+    },
+    /// It ran, and answered differently.
+    Distrusted {
+        /// The verdict of the known-answer check.
+        why: String,
+    },
+}
+
+/// The choice.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Tuned {
+    /// The workload it was made for.
+    pub shape: Shape,
+    /// What was chosen.
+    pub settings: Settings,
+    /// Why, in a sentence.
+    pub reason: String,
+    /// All trials.
+    pub trials: Vec<Trial>,
+}
+
+/// Try the candidates for `shape` with `base` naming model, device and threads.
+///
+/// # Errors
+/// When no candidate could be tried.
+pub async fn tune(
+    launch: &Launch,
+    base: &LoadSpec,
+    shape: Shape,
+    flash_attention: Option<bool>,
+    mut on_trial: impl FnMut(&Trial),
+) -> Result<Tuned, MeasureError> {
+    let candidates = Settings::candidates(shape.samples, flash_attention);
+    if let [settings] = candidates[..] {
+        let reason = "there is only one candidate".into();
+        return Ok(Tuned { shape, settings, reason, trials: Vec::new() });
+    }
+    let mut reference: Option<Vec<Vec<f32>>> = None;
+    let mut trials = Vec::new();
+    for settings in candidates {
+        let start = Instant::now();
+        let mut spec = LoadSpec { prefix_cache_tokens: 0, ..base.clone() };
+        settings.apply(&mut spec);
+        let outcome = match trial(launch, spec, shape, &mut reference).await {
+            Ok(outcome) => outcome,
+            Err(error) => Outcome::Failed { why: error.to_string() },
+        };
+        let trial = Trial { settings, outcome, took_ms: start.elapsed().as_secs_f64() * 1e3 };
+        on_trial(&trial);
+        trials.push(trial);
+    }
+    let (settings, reason) = choose(&trials)?;
+    Ok(Tuned { shape, settings, reason, trials })
+}
+
+async fn trial(
+    launch: &Launch,
+    mut spec: LoadSpec,
+    shape: Shape,
+    reference: &mut Option<Vec<Vec<f32>>>,
+) -> Result<Outcome, MeasureError> {
+    shape.fit(&mut spec, false)?;
+    let worker = Worker::start(launch, spec).await?;
+    let mut random = Random(SEED);
+    let prompt = random_tokens(&mut random, shape.prompt_tokens, worker.loaded().vocab_tokens);
+    let prefix = |tokens: u32| prompt[..tokens.min(shape.prompt_tokens) as usize].to_vec();
+
+    let calibration = timed(&worker, request(prefix(CALIBRATION_TOKENS), 1, 1)).await?;
+    let rate = calibration.prefill_tokens_per_s().unwrap_or(0.0);
+    let affordable = (rate * TRIAL_PREFILL_MS / 1e3) as u32;
+    let part = affordable.clamp(CALIBRATION_TOKENS.min(shape.prompt_tokens), shape.prompt_tokens);
+    let steps = shape.output_tokens.min(TRIAL_STEPS + 1);
+    let run = timed(&worker, request(prefix(part), shape.samples, steps)).await?;
+    let answers = trust::answers(&worker).await?;
+    worker.stop().await;
+
+    let verdict = trust::judge(reference.get_or_insert_with(|| answers.clone()), &answers);
+    if !verdict.trusted {
+        return Ok(Outcome::Distrusted { why: verdict.why });
+    }
+    extrapolate(&run, shape, verdict.kl_nats)
+        .ok_or_else(|| MeasureError::NoFigure { test: "trial".into(), settings: "tune".into() })
+}
+
+fn request(tokens: Vec<Token>, samples: u32, tokens_max: u32) -> GenerateRequest {
+    let sampling = Sampling { seed: SEED, ..Sampling::default() };
+    let mut request = GenerateRequest::new(Prompt::Tokens(tokens), samples, tokens_max, sampling);
+    request.ignore_end = true;
+    request.reuse_prefix = false;
+    request
+}
+
+/// The full workload from a part of it.
+fn extrapolate(run: &Timed, shape: Shape, kl_nats: f64) -> Option<Outcome> {
+    let prefill_tokens_per_s = run.prefill_tokens_per_s()?;
+    let decode_tokens_per_s = run.decode_tokens_per_s(shape.samples);
+    let decoded = f64::from(shape.output_tokens.saturating_sub(1)) * f64::from(shape.samples);
+    let decode_s = match decode_tokens_per_s {
+        Some(rate) => decoded / rate,
+        None if decoded == 0.0 => 0.0,
+        None => return None,
+    };
+    Some(Outcome::Measured {
+        prefilled_tokens: run.usage.prompt_tokens,
+        prefill_tokens_per_s,
+        decoded_steps: (run.usage.emitted_tokens / shape.samples).saturating_sub(1),
+        decode_tokens_per_s,
+        predicted_ms: (f64::from(shape.prompt_tokens) / prefill_tokens_per_s + decode_s) * 1e3,
+        kl_nats: Some(kl_nats).filter(|kl| kl.is_finite()),
+    })
+}
+
+fn choose(trials: &[Trial]) -> Result<(Settings, String), MeasureError> {
+    let mut best: Option<(Settings, f64)> = None;
+    let mut slowest: f64 = 0.0;
+    let mut failed = None;
+    for trial in trials {
+        match &trial.outcome {
+            Outcome::Failed { why } | Outcome::Distrusted { why } => {
+                failed = failed.or_else(|| Some(why.clone()))
+            }
+            Outcome::Measured { predicted_ms, .. } => {
+                slowest = slowest.max(*predicted_ms);
+                if best.is_none_or(|(_, ms)| *predicted_ms < ms * (1.0 - MARGIN)) {
+                    best = Some((trial.settings, *predicted_ms));
+                }
+            }
+        }
+    }
+    let (settings, ms) = best.ok_or_else(|| MeasureError::NoCandidate(failed.unwrap_or_default()))?;
+    let reason = format!(
+        "{settings}: {:.2} s predicted for the workload, the slowest of {} trials {:.2} s",
+        ms / 1e3,
+        trials.len(),
+        slowest / 1e3
+    );
+    Ok((settings, reason))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::CANDIDATES;
+    use qeil_engine::request::Usage;
+
+    fn trial_of(candidate: usize, outcome: Outcome) -> Trial {
+        Trial { settings: CANDIDATES[candidate], outcome, took_ms: 1.0 }
+    }
+
+    fn measured(predicted_ms: f64) -> Outcome {
+        Outcome::Measured {
+            prefilled_tokens: 100,
+            prefill_tokens_per_s: 100.0,
+            decoded_steps: 16,
+            decode_tokens_per_s: Some(50.0),
+            predicted_ms,
+            kl_nats: Some(0.0),
+        }
+    }
+
+    #[test]
+    fn the_choice() {
+        let failed = || Outcome::Failed { why: "no memory".into() };
+        let distrusted = || Outcome::Distrusted { why: "KL".into() };
+        let cases: Vec<(&str, Vec<Outcome>, Option<usize>)> = vec![
+            ("the fastest", vec![measured(100.0), measured(50.0), measured(70.0)], Some(1)),
+            ("the earlier of near equals", vec![measured(100.0), measured(98.0)], Some(0)),
+            ("not one that answers differently", vec![measured(100.0), distrusted()], Some(0)),
+            ("one that runs", vec![failed(), measured(100.0)], Some(1)),
+            ("nothing where nothing runs", vec![failed(), failed()], None),
+        ];
+        for (what, outcomes, expected) in cases {
+            let trials: Vec<Trial> = outcomes.into_iter().enumerate().map(|(i, o)| trial_of(i, o)).collect();
+            match (choose(&trials), expected) {
+                (Ok((settings, _)), Some(i)) => assert_eq!(settings, CANDIDATES[i], "{what}"),
+                (Err(MeasureError::NoCandidate(why)), None) => assert_eq!(why, "no memory"),
+                (other, _) => panic!("{what}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_part_predicts_the_whole() {
+        let usage = Usage {
+            prompt_tokens: 100,
+            emitted_tokens: 4 * 11,
+            prefill_ms: 200.0,
+            decode_ms: 400.0,
+            ..Usage::default()
+        };
+        let run = Timed { usage, wall_s: 0.6, samples: Vec::new() };
+        let shape = Shape { prompt_tokens: 1000, output_tokens: 101, samples: 4 };
+        // prefill: ten times 200 ms; decode: 100 steps instead of 10, at 40 ms each
+        let Some(Outcome::Measured { predicted_ms, decoded_steps, decode_tokens_per_s, .. }) =
+            extrapolate(&run, shape, 0.0)
+        else {
+            panic!("no prediction")
+        };
+        assert!((predicted_ms - 6000.0).abs() < 1e-6, "{predicted_ms}");
+        assert_eq!(decoded_steps, 10);
+        assert_eq!(decode_tokens_per_s, Some(100.0));
+    }
+}
