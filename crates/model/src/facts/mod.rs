@@ -1,10 +1,21 @@
 //! What a model file says about the model.
 //!
 //! [`inspect`] is the gate every file passes before a worker opens it: read, gather the facts, and refuse what
-//! would abort llama.cpp or make it compute nonsense.
+//! would abort llama.cpp or make it compute nonsense. The architectures `llama`, `gpt2`, `granite`, `granitehybrid`,
+//! `qwen2`, `lfm2` and `gemma3` are checked tensor by tensor; any other is read as far as its entries follow the
+//! general pattern `{architecture}.key`, and left to llama.cpp.
+//!
+//! `gather` holds the checks and their reasons, `keys` typed access to entries, `shapes` the tensors each
+//! architecture needs, `tokenizer` what surrounds the vocabulary.
+
+mod gather;
+mod keys;
+mod shapes;
+mod tokenizer;
 
 use crate::gguf::{Gguf, GgufError, Limits, SpecialToken, TensorType};
 use serde::Serialize;
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 /// What a model file says about the model.
@@ -113,15 +124,21 @@ impl ModelFacts {
     /// # Errors
     /// The first field that is missing or not accepted.
     pub fn from_gguf(gguf: &Gguf) -> Result<Self, FactsError> {
-        let _ = gguf;
-        unimplemented!()
+        gather::gather(gguf)
     }
 
     /// Bytes of keys and values for this many tokens, all layers together, when stored as `element` (llama.cpp's
     /// default is [`TensorType::F16`]). Local layers are counted in full, as llama.cpp allocates them by default.
     pub fn kv_bytes(&self, context_tokens: u64, element: TensorType) -> u64 {
-        let _ = (context_tokens, element);
-        unimplemented!()
+        // A row (one layer, one token) is stored in whole blocks.
+        let row_bytes = |elements: u64| elements.div_ceil(element.block_elements()) * element.block_bytes();
+        let [key, value] = [self.head_dim_key, self.head_dim_value].map(u64::from);
+        let token_bytes: u64 = self
+            .kv_heads
+            .iter()
+            .map(|&heads| row_bytes(key * u64::from(heads)) + row_bytes(value * u64::from(heads)))
+            .sum();
+        token_bytes.saturating_mul(context_tokens)
     }
 }
 
@@ -146,6 +163,16 @@ pub enum FactsError {
         /// What is accepted.
         accepted: String,
     },
+}
+
+impl FactsError {
+    fn missing(field: impl Display, why: impl Display) -> Self {
+        Self::Missing { field: field.to_string(), why: why.to_string() }
+    }
+
+    fn invalid(field: impl Display, found: impl Display, accepted: impl Display) -> Self {
+        Self::Invalid { field: field.to_string(), found: found.to_string(), accepted: accepted.to_string() }
+    }
 }
 
 /// Why a file was refused.

@@ -11,14 +11,22 @@
 //! - **It accepts what llama.cpp accepts, or less.** Tensor data must lie in the order of the table, padded to the
 //!   alignment, without gaps: llama.cpp demands the same, and it makes overlaps impossible.
 //!
-//! [`types`] holds the two type tables, `reader` the bounded cursor, `parse` the walk through the file.
+//! [`types`] holds the type tables, [`value`] metadata values, `source` the bounded cursor, `parse` the walk through
+//! the file, and `vocabulary` a second look at the tokens.
 
+mod parse;
+mod source;
 pub mod types;
+pub mod value;
+mod vocabulary;
 
-pub use types::{TensorType, ValueType};
+pub use types::{TensorType, TokenKind, ValueType};
+pub use value::{Array, Value};
 
 use std::collections::BTreeMap;
-use std::io;
+use std::fmt::Display;
+use std::fs::File;
+use std::io::{self, Cursor, Read, Seek};
 use std::path::Path;
 
 /// What a file may ask of us at most.
@@ -73,36 +81,6 @@ impl Default for Limits {
     }
 }
 
-/// A metadata value.
-#[derive(Debug, Clone, PartialEq)]
-#[allow(missing_docs)]
-pub enum Value {
-    U8(u8),
-    I8(i8),
-    U16(u16),
-    I16(i16),
-    U32(u32),
-    I32(i32),
-    F32(f32),
-    Bool(bool),
-    String(String),
-    Array(Array),
-    U64(u64),
-    I64(i64),
-    F64(f64),
-}
-
-/// An array of values of one type.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Array {
-    /// Type of the elements.
-    pub element: ValueType,
-    /// How many there are in the file.
-    pub count: u64,
-    /// The elements, or nothing where they were too many to keep.
-    pub values: Vec<Value>,
-}
-
 /// One row of the tensor table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tensor {
@@ -116,6 +94,13 @@ pub struct Tensor {
     pub offset_bytes: u64,
     /// Bytes of its data.
     pub size_bytes: u64,
+}
+
+impl Tensor {
+    /// Its elements in all.
+    pub fn elements(&self) -> u64 {
+        self.shape.iter().product()
+    }
 }
 
 /// What is kept of `tokenizer.ggml.tokens` and `tokenizer.ggml.token_type`.
@@ -136,20 +121,6 @@ pub struct SpecialToken {
     pub text: String,
     /// What it is for.
     pub kind: TokenKind,
-}
-
-/// `tokenizer.ggml.token_type` (`enum llama_token_type`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[allow(missing_docs)]
-pub enum TokenKind {
-    Undefined = 0,
-    Normal = 1,
-    Unknown = 2,
-    Control = 3,
-    UserDefined = 4,
-    Unused = 5,
-    Byte = 6,
 }
 
 /// A file's metadata and tensor table.
@@ -204,13 +175,34 @@ pub enum GgufError {
     },
 }
 
+impl GgufError {
+    fn invalid(field: impl Display, found: impl Display, accepted: impl Display) -> Self {
+        Self::Invalid { field: field.to_string(), found: found.to_string(), accepted: accepted.to_string() }
+    }
+}
+
 /// Read the metadata and tensor table of a file.
 ///
 /// # Errors
 /// The first field that cannot be read or is not accepted.
 pub fn read(path: &Path, limits: &Limits) -> Result<Gguf, GgufError> {
-    let _ = (path, limits);
-    unimplemented!()
+    let io = |source| GgufError::Io { field: "the file".into(), source };
+    // Asked before opening: opening a named pipe would wait for its writer.
+    let metadata = std::fs::metadata(path).map_err(io)?;
+    if !metadata.is_file() {
+        return Err(GgufError::invalid("the path", "not a file", "a file"));
+    }
+    let file = File::open(path).map_err(io)?;
+    let file_bytes = file.metadata().map_err(io)?.len();
+    read_from(file, file_bytes, limits)
+}
+
+/// [`read`] from anything that holds `file_bytes` bytes from its start on.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_from(from: impl Read + Seek, file_bytes: u64, limits: &Limits) -> Result<Gguf, GgufError> {
+    parse::parse(from, file_bytes, limits)
 }
 
 /// [`read`] on bytes in memory.
@@ -218,6 +210,5 @@ pub fn read(path: &Path, limits: &Limits) -> Result<Gguf, GgufError> {
 /// # Errors
 /// As [`read`].
 pub fn read_bytes(bytes: &[u8], limits: &Limits) -> Result<Gguf, GgufError> {
-    let _ = (bytes, limits);
-    unimplemented!()
+    read_from(Cursor::new(bytes), bytes.len() as u64, limits)
 }

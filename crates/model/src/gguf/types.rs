@@ -1,4 +1,4 @@
-//! The two type tables of GGUF: metadata values and tensors.
+//! The type tables of GGUF: metadata values, tensors, tokens.
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -177,7 +177,7 @@ impl TensorType {
 
     /// Bytes of this many elements; `None` when they are not whole blocks, or too many to count.
     pub fn bytes(self, elements: u64) -> Option<u64> {
-        if elements % self.block_elements() != 0 {
+        if !elements.is_multiple_of(self.block_elements()) {
             return None;
         }
         (elements / self.block_elements()).checked_mul(self.block_bytes())
@@ -194,6 +194,28 @@ impl TensorType {
 impl fmt::Display for TensorType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
+    }
+}
+
+/// `tokenizer.ggml.token_type` (`enum llama_token_type`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs)]
+pub enum TokenKind {
+    Undefined = 0,
+    Normal = 1,
+    Unknown = 2,
+    Control = 3,
+    UserDefined = 4,
+    Unused = 5,
+    Byte = 6,
+}
+
+impl TokenKind {
+    /// The kind with this id, if there is one.
+    pub fn from_id(id: u32) -> Option<Self> {
+        use TokenKind::*;
+        [Undefined, Normal, Unknown, Control, UserDefined, Unused, Byte].get(id as usize).copied()
     }
 }
 
