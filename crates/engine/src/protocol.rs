@@ -28,12 +28,12 @@
 //! and `Score` is answered exactly once with its terminal event, unless the worker dies.
 
 use crate::request::{FinishReason, GenerateRequest, Prompt, RequestError, Token, TokenOut, Usage};
-use crate::spec::{DeviceEntry, LoadSpec, Loaded};
+use crate::spec::{DeviceEntry, LoadSpec, Loaded, TranscodeSpec};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::io::{self, Read, Write};
 
 /// Version of everything in this module.
-pub const PROTOCOL_VERSION: u32 = 1;
+pub const PROTOCOL_VERSION: u32 = 2;
 /// Largest body of a frame. The largest message is a [`Event::Scored`] of a 262k vocabulary (1 MiB) or a chunk of
 /// state; prompts are bounded by [`crate::request::PROMPT_BYTES_MAX`] (up to five bytes a token id).
 pub const FRAME_BYTES_MAX: usize = 24 << 20;
@@ -50,6 +50,8 @@ pub enum Command {
     Load(Box<LoadSpec>),
     /// List the ggml devices instead of loading; the worker answers and exits.
     Probe,
+    /// Write a model file with its weights in another format instead of loading; the worker answers and exits.
+    Transcode(TranscodeSpec),
     /// Start a request.
     Generate {
         /// Its id.
@@ -169,6 +171,8 @@ pub enum Event {
     },
     /// Answer to [`Command::Probe`].
     Devices(Vec<DeviceEntry>),
+    /// Answer to [`Command::Transcode`]: bytes written, or why none were.
+    Transcoded(Result<u64, String>),
     /// The model is ready.
     Loaded(Box<Loaded>),
     /// It is not; the worker exits.

@@ -133,6 +133,60 @@ impl LoadSpec {
     }
 }
 
+/// How weights are stored. Which one a device computes with fastest is for measurement to say: a 4-bit file is
+/// the smallest, but on a processor with bfloat16 instructions its weights, widened to bfloat16, can be several
+/// times faster for a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WeightFormat {
+    /// IEEE half precision: widening a 4- or 8-bit weight to it costs no accuracy that matters (2⁻¹¹ relative).
+    F16,
+    /// bfloat16: 2⁻⁹ relative.
+    Bf16,
+    /// 8 bits in blocks of 32 with one scale.
+    Q8_0,
+    /// 4 bits in blocks of 32 with one scale.
+    Q4_0,
+    /// 4 bits in blocks of 32 with scale and minimum.
+    Q4_1,
+}
+
+impl WeightFormat {
+    /// Its name as llama.cpp spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F16 => "F16",
+            Self::Bf16 => "BF16",
+            Self::Q8_0 => "Q8_0",
+            Self::Q4_0 => "Q4_0",
+            Self::Q4_1 => "Q4_1",
+        }
+    }
+
+    /// Bits a weight takes, scales included.
+    pub fn bits_per_weight(self) -> f64 {
+        match self {
+            Self::F16 | Self::Bf16 => 16.0,
+            Self::Q8_0 => 8.5,
+            Self::Q4_1 => 5.0,
+            Self::Q4_0 => 4.5,
+        }
+    }
+}
+
+/// A model file to write anew with its weights in another format.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TranscodeSpec {
+    /// The file to read.
+    pub from: PathBuf,
+    /// The file to write; its folder must exist. What was there is replaced.
+    pub to: PathBuf,
+    /// The format of its large tensors (norms stay as they are).
+    pub format: WeightFormat,
+    /// Threads.
+    pub threads: u32,
+}
+
 /// A number outside what llama.cpp, or we, can handle.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[error("{field} is {value}, but must lie between {least} and {most}")]

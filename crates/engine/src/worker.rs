@@ -76,9 +76,16 @@ fn run() -> io::Result<()> {
     match protocol::read::<Command>(&mut reading)? {
         None | Some(Command::Shutdown) => Ok(()),
         Some(Command::Probe) => send_now(writing, &Event::Devices(llama::devices())),
+        Some(Command::Transcode(spec)) => {
+            confine::restrict_to_transcode(&spec);
+            let written = llama::transcode(&spec).and_then(|()| {
+                std::fs::metadata(&spec.to).map(|m| m.len()).map_err(|error| error.to_string())
+            });
+            send_now(writing, &Event::Transcoded(written))
+        }
         Some(Command::Load(spec)) => serve(*spec, reading, writing),
         Some(other) => {
-            let text = format!("the first command must be Load or Probe, not {other:?}");
+            let text = format!("the first command must be Load, Probe or Transcode, not {other:?}");
             Err(io::Error::new(io::ErrorKind::InvalidData, text))
         }
     }
@@ -267,7 +274,7 @@ impl Loop {
             Command::Inject(_) => eprintln!("qeil worker: faults are not allowed here"),
             Command::Shutdown => return false,
             // Ignored rather than obeyed: the supervisor checks what it sends.
-            Command::Pace { .. } | Command::Load(_) | Command::Probe => {}
+            Command::Pace { .. } | Command::Load(_) | Command::Probe | Command::Transcode(_) => {}
         }
         true
     }

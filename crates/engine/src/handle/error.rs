@@ -58,6 +58,9 @@ pub enum EngineError {
     /// A sequence's state could not be imported.
     #[error("import of a sequence: {0}")]
     Import(String),
+    /// A model file could not be written in another format.
+    #[error("writing the model in another format: {0}")]
+    Transcode(String),
     /// A prompt could not be scored.
     #[error("score: {0}")]
     Score(String),

@@ -34,4 +34,4 @@ pub use error::{Death, DeathKind, EngineError};
 pub use generation::{Completed, CompletedSample, Generation, GenerationEvent};
 pub use launch::Launch;
 pub use supervisor::{Backoff, Supervisor};
-pub use worker::{SequenceState, Worker, probe_devices};
+pub use worker::{SequenceState, Worker, probe_devices, transcode};

@@ -10,7 +10,8 @@ use crate::protocol::{
     self, Command, Event, Fault, Heartbeat, PROTOCOL_VERSION, STATE_CHUNK_BYTES, StateHeader, StateSource,
 };
 use crate::request::{GenerateRequest, Prompt, RequestError, Token};
-use crate::spec::{DeviceEntry, LoadSpec, Loaded};
+use crate::spec::{DeviceEntry, LoadSpec, Loaded, TranscodeSpec};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
@@ -20,6 +21,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 /// How long a probe of the devices may take: some drivers compile shaders when first touched.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long writing a model in another format may take: the largest of the catalogue takes a minute from a slow disk.
+const TRANSCODE_TIMEOUT: Duration = Duration::from_secs(1800);
 
 /// A handle to one loaded worker process. Cheap to clone; when the last clone and the last [`Generation`] are
 /// dropped, the worker is told to exit.
@@ -129,6 +132,44 @@ pub async fn probe_devices(launch: &Launch) -> Result<Vec<DeviceEntry>, EngineEr
     }
 }
 
+/// Write a model file with its weights in another format, in a process of its own. Returns the bytes written. The
+/// file appears under its name only when it is whole.
+///
+/// # Errors
+/// [`EngineError::Model`] where our reader rejects the file; [`EngineError::Transcode`] where llama.cpp does.
+pub async fn transcode(launch: &Launch, spec: TranscodeSpec) -> Result<u64, EngineError> {
+    check_model(&spec.from).await?;
+    let mut part = spec.to.clone().into_os_string();
+    part.push(".part");
+    let part = PathBuf::from(part);
+    let mut starting = Starting::launch(launch, TRANSCODE_TIMEOUT).await?;
+    starting.say(&Command::Transcode(TranscodeSpec { to: part.clone(), ..spec.clone() })).await?;
+    let outcome = match starting.event().await {
+        Ok(Event::Transcoded(written)) => {
+            starting.process.dismiss(STOP_GRACE).await;
+            written.map_err(EngineError::Transcode)
+        }
+        other => Err(starting.failed(other).await),
+    };
+    let renamed = outcome.and_then(|bytes| {
+        std::fs::rename(&part, &spec.to).map_err(|error| EngineError::Transcode(error.to_string()))?;
+        Ok(bytes)
+    });
+    if renamed.is_err() {
+        let _ = std::fs::remove_file(&part);
+    }
+    renamed
+}
+
+async fn check_model(path: &Path) -> Result<(), EngineError> {
+    let path = path.to_owned();
+    tokio::task::spawn_blocking(move || qeil_model::inspect(&path))
+        .await
+        .map_err(|_| EngineError::Stopped)?
+        .map_err(|error| EngineError::Model(Arc::new(error)))?;
+    Ok(())
+}
+
 impl Worker {
     /// Start a process and load a model into it. Spec and file are checked before there is a process.
     ///
@@ -136,11 +177,7 @@ impl Worker {
     /// [`EngineError::Spec`], [`EngineError::Model`] from the checks; else how the start failed.
     pub async fn start(launch: &Launch, spec: LoadSpec) -> Result<Self, EngineError> {
         spec.check()?;
-        let path = spec.model.clone();
-        tokio::task::spawn_blocking(move || qeil_model::inspect(&path))
-            .await
-            .map_err(|_| EngineError::Stopped)?
-            .map_err(|error| EngineError::Model(Arc::new(error)))?;
+        check_model(&spec.model).await?;
         Self::start_unchecked(launch, spec).await
     }
 

@@ -6,10 +6,10 @@
 //! new sockets, new programs and tracing. Each step that the kernel does not offer is reported, not hidden: the
 //! supervisor shows the sentence that [`restrict`] returns.
 
-use crate::spec::LoadSpec;
+use crate::spec::{LoadSpec, TranscodeSpec};
 use landlock::{
-    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
-    RulesetCreatedAttr, RulesetStatus,
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset,
+    RulesetAttr, RulesetCreatedAttr, RulesetStatus,
 };
 use rustix::process::{Resource, Rlimit, Signal};
 use seccompiler::{SeccompAction, SeccompFilter};
@@ -17,6 +17,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+/// The Landlock version asked for; an older kernel gives what it has.
+const LANDLOCK: ABI = ABI::V5;
 /// Where GPU and NPU drivers keep what they open while they work.
 const DRIVER_PATHS: [&str; 10] =
     ["/dev", "/sys", "/proc", "/usr", "/lib", "/lib64", "/etc", "/opt", "/run/opengl-driver", "/var/lib"];
@@ -73,7 +75,7 @@ pub fn restrict(spec: &LoadSpec) -> String {
     if !spec.confine {
         return "not confined: turned off".into();
     }
-    let files = match landlock(spec) {
+    let files = match landlock(view(spec)) {
         Ok(RulesetStatus::FullyEnforced) => "files and network (Landlock)".to_owned(),
         Ok(RulesetStatus::PartiallyEnforced) => "files (Landlock, an older kernel's)".to_owned(),
         Ok(RulesetStatus::NotEnforced) => "files not confined: this kernel has no Landlock".to_owned(),
@@ -91,10 +93,23 @@ pub fn restrict(spec: &LoadSpec) -> String {
     format!("{files}; {calls}")
 }
 
-fn landlock(spec: &LoadSpec) -> Result<RulesetStatus, String> {
-    let abi = ABI::V5;
+/// As [`restrict`], for a process that reads one model file and writes another.
+pub fn restrict_to_transcode(spec: &TranscodeSpec) {
+    let folder = |path: &Path| path.parent().map(Path::to_owned).unwrap_or_default();
+    let rules = vec![
+        (folder(&spec.from), AccessFs::from_read(LANDLOCK)),
+        (folder(&spec.to), AccessFs::from_all(LANDLOCK)),
+        ("/sys/devices".into(), AccessFs::from_read(LANDLOCK)),
+    ];
+    // Nobody is shown a sentence about it: where the kernel cannot confine, it just goes on.
+    let _ = landlock(rules);
+    let _ = refuse_calls();
+}
+
+/// The folders that a worker may see, and how.
+fn view(spec: &LoadSpec) -> Vec<(PathBuf, BitFlags<AccessFs>)> {
     let folder = spec.model.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let (read, write) = (AccessFs::from_read(abi), AccessFs::from_all(abi));
+    let (read, write) = (AccessFs::from_read(LANDLOCK), AccessFs::from_all(LANDLOCK));
     let mut rules: Vec<(PathBuf, _)> = vec![(folder.to_owned(), read)];
     // A link's target may lie elsewhere.
     if let Some(real) = spec.model.canonicalize().ok().and_then(|p| p.parent().map(Path::to_owned)) {
@@ -111,16 +126,20 @@ fn landlock(spec: &LoadSpec) -> Result<RulesetStatus, String> {
         rules.extend(cache.or_else(home).map(|p| (p, write)));
         rules.push((std::env::temp_dir(), write));
     }
+    rules
+}
+
+fn landlock(rules: Vec<(PathBuf, BitFlags<AccessFs>)>) -> Result<RulesetStatus, String> {
     let text = |error: landlock::RulesetError| error.to_string();
     let mut ruleset = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(AccessFs::from_all(abi))
-        .and_then(|r| r.handle_access(AccessNet::from_all(abi)))
+        .handle_access(AccessFs::from_all(LANDLOCK))
+        .and_then(|r| r.handle_access(AccessNet::from_all(LANDLOCK)))
         .and_then(|r| r.create())
         .map_err(text)?;
     for (path, access) in rules {
         let Ok(fd) = PathFd::new(&path) else { continue };
-        let access = if path.is_dir() { access } else { access & AccessFs::from_file(abi) };
+        let access = if path.is_dir() { access } else { access & AccessFs::from_file(LANDLOCK) };
         ruleset = ruleset.add_rule(PathBeneath::new(fd, access)).map_err(text)?;
     }
     Ok(ruleset.restrict_self().map_err(text)?.ruleset)
