@@ -20,6 +20,14 @@ const CHAT_TEMPLATE: &str = "{% for message in messages %}{{'<|im_start|>' + mes
     message['content'] + '<|im_end|>' + '\n'}}{% endfor %}{% if add_generation_prompt %}\
     {{ '<|im_start|>assistant\n' }}{% endif %}";
 
+/// Standard deviation of the logits: about that of a trained model, where the likeliest of a few hundred tokens
+/// gets some tens of percent.
+const LOGIT_DEVIATION: f32 = 2.5;
+
+/// How much larger the attention's matrices are: enough for peaked attention, so that what comes next depends on
+/// the whole context and greedy decoding does not settle on one token.
+const ATTENTION_GAIN: f32 = 2.0;
+
 /// Type of the weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -116,7 +124,11 @@ impl TinyShape {
                 .tensor(name("ffn_up"), &[width, ff], kind)?
                 .tensor(name("ffn_down"), &[ff, width], kind)?;
         }
-        file.tensor("output_norm.weight", &[width], TensorType::F32)?;
+        file.tensor("output_norm.weight", &[width], TensorType::F32)?.tensor(
+            "output.weight",
+            &[width, vocab],
+            kind,
+        )?;
         Ok(file)
     }
 
@@ -125,11 +137,15 @@ impl TinyShape {
         if tensor.name.ends_with("norm.weight") {
             return (0..tensor.elements()).try_for_each(|_| out.write_all(&1f32.to_le_bytes()));
         }
-        // Variance 1/fan-in keeps activations near 1 through the layers. The embedding, which is the output
-        // projection too, is larger: logits then spread enough for temperature and top-p to matter.
+        // Variance 1/fan-in keeps activations near 1 through the layers. The output projection is not the embedding
+        // (that would only repeat the last token) and larger, so that temperature and top-p matter.
         let fan_in = tensor.shape[0] as f32;
-        let scale =
-            if tensor.name == "token_embd.weight" { 2.0 / fan_in.sqrt() } else { 1.0 / fan_in.sqrt() };
+        let scale = match tensor.name.as_str() {
+            "token_embd.weight" => 1.0,
+            "output.weight" => LOGIT_DEVIATION / fan_in.sqrt(),
+            name if name.contains("attn_") => ATTENTION_GAIN / fan_in.sqrt(),
+            _ => 1.0 / fan_in.sqrt(),
+        };
         let mut random = Random::named(self.seed, &tensor.name);
         for _ in 0..tensor.elements() {
             let weight = random.normal() * scale;
