@@ -10,15 +10,15 @@ set -euo pipefail
 # shellcheck source=scripts/env.sh
 source "$(dirname "${BASH_SOURCE[0]}")/env.sh"
 
-features=()
+features=""
 if [[ "${1:-}" == --vulkan ]]; then
     shift
-    features=(--features vulkan)
+    features="vulkan"
     scripts/setup.sh --vulkan
     # shellcheck source=/dev/null
     source "$QEIL_VULKAN_DIR/env.sh"
 else
     scripts/setup.sh
 fi
-cargo build --release --locked "${features[@]}"
+cargo build --release --locked --features "$features"
 exec target/release/qeil run "$@"

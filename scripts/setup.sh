@@ -80,7 +80,10 @@ for argument in "$@"; do
     esac
 done
 
-mapfile -t missing < <(missing_packages)
+missing=()
+while read -r package; do
+    missing+=("$package")
+done < <(missing_packages)
 if ((${#missing[@]})); then
     have apt-get || fail "missing here, by their Debian names: ${missing[*]}" \
         "Fedora: sudo dnf install cmake gcc-c++ make clang-devel python3-pip" \

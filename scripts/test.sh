@@ -35,13 +35,13 @@ echo "model: $QEIL_TEST_MODEL"
 
 step "format" cargo fmt --all --check
 
-lints=(-D warnings)
+lints="--deny=warnings"
 rust="$(rustc --version | cut -d' ' -f2)"
 if [[ "$(printf '%s\n%s.999\n' "$rust" "$lints_of_rust" | sort -V | tail -n1)" == "$rust" ]]; then
     echo "Rust $rust is newer than $lints_of_rust: its lints are shown only"
-    lints=()
+    lints="--warn=warnings"
 fi
-step "lints" cargo clippy --release --locked --workspace --all-targets -- "${lints[@]}"
+step "lints" cargo clippy --release --locked --workspace --all-targets -- "$lints"
 
 results="$(mktemp)"
 trap 'rm -f "$results"' EXIT
