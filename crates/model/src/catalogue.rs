@@ -7,6 +7,9 @@
 use serde::Deserialize;
 use std::{collections::BTreeSet, fmt, fs, io, path::Path, path::PathBuf, str::FromStr};
 
+/// The model to use where the user names none.
+pub const DEFAULT_MODEL: &str = "SmolLM2-135M-Instruct";
+
 const BUILTIN: &str = include_str!("../catalogue.toml");
 /// Most bytes of a user's catalogue file: thousands of entries, and nothing a typo in a path could fill memory with.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -19,7 +22,6 @@ const PARTS_MAX: usize = 64;
 #[derive(Debug, Clone)]
 pub struct Catalogue {
     entries: Vec<Entry>,
-    default: String,
 }
 
 /// One model of the catalogue.
@@ -173,12 +175,7 @@ impl Catalogue {
     /// # Errors
     /// None in a binary that passed its tests.
     pub fn builtin() -> Result<Self, CatalogueError> {
-        let (entries, default) = parse(BUILTIN, "built-in catalogue")?;
-        let default = default.ok_or_else(|| CatalogueError::Syntax {
-            origin: "built-in catalogue".into(),
-            message: "names no default model".into(),
-        })?;
-        Ok(Self { entries, default })
+        Ok(Self { entries: parse(BUILTIN, "built-in catalogue")? })
     }
 
     /// The built-in catalogue with the user's own (`$XDG_CONFIG_HOME/qeil/catalogue.toml`, if there is one)
@@ -217,19 +214,11 @@ impl Catalogue {
     /// # Errors
     /// The text is wrong; `origin` is named in the error.
     pub fn merge_text(mut self, text: &str, origin: &str) -> Result<Self, CatalogueError> {
-        let (entries, default) = parse(text, origin)?;
-        for entry in entries {
+        for entry in parse(text, origin)? {
             match self.entries.iter_mut().find(|e| e.name.eq_ignore_ascii_case(&entry.name)) {
                 Some(old) => *old = entry,
                 None => self.entries.push(entry),
             }
-        }
-        if let Some(name) = default {
-            let known = self.find(&name).ok_or_else(|| CatalogueError::Syntax {
-                origin: origin.into(),
-                message: format!("the default model {name:?} is not in the catalogue"),
-            })?;
-            self.default = known.name.clone();
         }
         Ok(self)
     }
@@ -243,17 +232,11 @@ impl Catalogue {
     pub fn find(&self, name: &str) -> Option<&Entry> {
         self.entries.iter().find(|e| e.name.eq_ignore_ascii_case(name))
     }
-
-    /// The name of the model to use where the user names none.
-    pub fn default_name(&self) -> &str {
-        &self.default
-    }
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawCatalogue {
-    default: Option<String>,
     #[serde(default)]
     model: Vec<RawEntry>,
 }
@@ -308,7 +291,7 @@ struct RawPart {
     file: String,
 }
 
-fn parse(text: &str, origin: &str) -> Result<(Vec<Entry>, Option<String>), CatalogueError> {
+fn parse(text: &str, origin: &str) -> Result<Vec<Entry>, CatalogueError> {
     let raw: RawCatalogue = toml::from_str(text)
         .map_err(|e| CatalogueError::Syntax { origin: origin.into(), message: e.to_string() })?;
     let mut seen = BTreeSet::new();
@@ -321,15 +304,7 @@ fn parse(text: &str, origin: &str) -> Result<(Vec<Entry>, Option<String>), Catal
         }
         entries.push(checked(entry).map_err(wrong)?);
     }
-    if let Some(name) = &raw.default
-        && !is_name(name)
-    {
-        return Err(CatalogueError::Syntax {
-            origin: origin.into(),
-            message: format!("the default model {name:?} is not a model name"),
-        });
-    }
-    Ok((entries, raw.default))
+    Ok(entries)
 }
 
 fn checked(raw: RawEntry) -> Result<Entry, String> {

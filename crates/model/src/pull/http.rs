@@ -43,7 +43,7 @@ pub(super) fn fetch(
     let id = format!("huggingface {}@{}/{}", file.repo, file.revision, file.file);
     part.resume(&id, job.bytes_max(), progress)?;
     let mut transfer = Transfer { job, agent: agent(job, &address), address, id, expected: job.expected };
-    let (mut fruitless, mut pause) = (0, job.options.retry_pause);
+    let (mut fruitless, mut pause, mut reached) = (0, job.options.retry_pause, false);
     for _ in 0..ATTEMPTS_MAX {
         let before_bytes = part.len();
         match transfer.attempt(part, progress)? {
@@ -51,13 +51,15 @@ pub(super) fn fetch(
             Attempt::Again => {}
             Attempt::Broken(why) => {
                 if part.len() > before_bytes {
-                    (fruitless, pause) = (0, job.options.retry_pause);
+                    (fruitless, pause, reached) = (0, job.options.retry_pause, true);
                 }
                 fruitless += 1;
-                if fruitless >= FRUITLESS_MAX {
+                // A server that never answered is not there; one that did may come back.
+                let absent = !reached && matches!(why, SourceError::Network { .. });
+                if absent || fruitless >= FRUITLESS_MAX {
                     return Err(why.into());
                 }
-                progress.message(&format!("{why}; trying again"));
+                progress.message(&format!("broken off after {} bytes; trying again", part.len()));
                 thread::sleep(pause);
                 pause = (pause * 2).min(PAUSE_MAX);
             }
