@@ -90,8 +90,8 @@ impl Starting {
                 Ok(Ok(Event::Heartbeat(_))) => {}
                 Ok(Ok(Event::Dying(words))) => self.dying = Some(words),
                 Ok(Ok(event)) => return Ok(event),
+                Ok(Err(Lost::Silent(_))) | Err(_) => return Err(None),
                 Ok(Err(lost)) => return Err(Some(lost)),
-                Err(_) => return Err(None),
             }
         }
     }

@@ -1,2 +1,4 @@
 //! Being written.
-pub fn parent(_: &str) -> i32 { 0 }
+pub fn parent(_: &str) -> i32 {
+    0
+}

@@ -3,7 +3,9 @@
 //! Scripts of the start are named in [`play`]. The script `serve` loads at once and then reads its cue from each
 //! prompt's text: `tokens`, `stall`, `overflow`, …
 
-use qeil_engine::protocol::{self, Command, Event, Heartbeat, LoadRefusal, SampleToken, StateHeader, StateSource};
+use qeil_engine::protocol::{
+    self, Command, Event, Heartbeat, LoadRefusal, SampleToken, StateHeader, StateSource,
+};
 use qeil_engine::request::{FinishReason, GenerateRequest, Prompt, RequestError, TokenOut, Usage};
 use qeil_engine::spec::Loaded;
 use std::collections::HashMap;
@@ -26,6 +28,9 @@ struct Peer {
     cancels: i32,
     open: HashMap<u64, GenerateRequest>,
     imports: HashMap<u64, (StateHeader, Vec<u8>)>,
+    /// A request that is admitted only when it is cancelled.
+    late: Option<u64>,
+    /// Exit neither when told to nor when left alone.
     stubborn: bool,
 }
 
@@ -87,7 +92,6 @@ pub fn play(script: &str) -> i32 {
     if script == "silent" {
         std::thread::sleep(Duration::from_secs(600));
     }
-    let mut beat_socket = socket.try_clone().unwrap();
     if script == "crashes-soon" {
         std::thread::sleep(Duration::from_millis(20));
         eprintln!("{LAST_LINE}");
@@ -98,6 +102,7 @@ pub fn play(script: &str) -> i32 {
         cancels: 0,
         open: HashMap::new(),
         imports: HashMap::new(),
+        late: None,
         stubborn: script == "stubborn",
     };
     peer.say(Event::Heartbeat(Heartbeat { steps: 42, ..Heartbeat::default() }));
@@ -107,7 +112,6 @@ pub fn play(script: &str) -> i32 {
         }
     }
     if peer.stubborn {
-        let _ = beat_socket.flush();
         std::thread::sleep(Duration::from_secs(600));
     }
     0
@@ -123,6 +127,9 @@ impl Peer {
             Command::Generate { id, request } => return self.generate(id, *request),
             Command::Cancel { id, .. } => {
                 self.cancels += 1;
+                if self.late.take() == Some(id) {
+                    self.say(Event::Admitted { id, prompt: vec![1], queued: 0 });
+                }
                 if let Some(request) = self.open.remove(&id) {
                     self.end(id, &request, &FinishReason::Cancelled);
                 }
@@ -180,7 +187,12 @@ impl Peer {
 
     fn end(&mut self, id: u64, request: &GenerateRequest, reason: &FinishReason) {
         for start in &request.samples {
-            self.say(Event::SampleDone { id, sample: start.index, reason: reason.clone(), tail: b"tail".to_vec() });
+            self.say(Event::SampleDone {
+                id,
+                sample: start.index,
+                reason: reason.clone(),
+                tail: b"tail".to_vec(),
+            });
         }
         self.say(Event::Done { id, usage: Usage::default() });
     }
@@ -194,7 +206,8 @@ impl Peer {
             self.say(Event::Rejected { id, error: RequestError::QueueFull(7) });
             return None;
         }
-        if cue == "never-admitted" {
+        if cue == "late" {
+            self.late = Some(id);
             self.open.insert(id, request);
             return None;
         }
