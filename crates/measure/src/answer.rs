@@ -123,18 +123,18 @@ pub struct Instruments<'a> {
     pub compare: bool,
 }
 
-/// Load `spec` (its context is sized here) and answer.
+/// Load `spec` (its context is sized here; `settings` are already in it) and answer.
 ///
 /// # Errors
 /// When the worker cannot be started or dies, and when the request is refused or fails.
 pub async fn answer(
     with: &Instruments<'_>,
     spec: &LoadSpec,
+    settings: Settings,
     facts: &ModelFacts,
     asked: &Tokenized,
 ) -> Result<AnswerRun, MeasureError> {
     let (spec, comparison_missing) = room(with.compare, spec, facts, asked)?;
-    let settings = Settings { flash_attention: spec.flash_attention, kv_unified: spec.kv_unified };
     let threads = spec.threads;
     let worker = Worker::start(with.launch, spec).await?;
     let loaded = worker.loaded().clone();

@@ -14,6 +14,8 @@ use crate::error::MeasureError;
 use crate::settings::{CANDIDATES, Settings};
 use crate::shape::Shape;
 use crate::stats::{Summary, tokens_per_s};
+use crate::tune::tune;
+use crate::weights::Copies;
 use crate::timed::{Timed, timed};
 use qeil_engine::handle::{Launch, Worker};
 use qeil_engine::request::{GenerateRequest, Prompt, Sampling, Token};
@@ -85,6 +87,9 @@ pub struct BenchPlan {
     pub threads: Vec<u32>,
     /// Flash attention, if it is given; otherwise both are measured.
     pub flash_attention: Option<bool>,
+    /// Choose the settings of each test by short trials first, the weights' format among them, and measure only
+    /// those; otherwise every candidate is measured with the file's own weights.
+    pub copies: Option<Copies>,
     /// Counted runs of each test.
     pub repetitions: u32,
     /// Seed of the random prompts.
@@ -168,19 +173,11 @@ pub async fn bench(
     let mut loaded: Option<Loaded> = None;
     let mut rows = Vec::new();
     for &threads in &plan.threads {
+        let base = LoadSpec { threads, ..base.clone() };
         let mut measured: Vec<Measured> = Vec::new();
-        for &settings in CANDIDATES {
-            let tests: Vec<Test> = plan
-                .tests
-                .iter()
-                .filter(|t| Settings::candidates(t.shape().samples, plan.flash_attention).contains(&settings))
-                .copied()
-                .collect();
-            if tests.is_empty() {
-                continue;
-            }
-            let mut spec = LoadSpec { threads, ..base.clone() };
-            settings.apply(&mut spec);
+        for (settings, tests) in assignments(launch, &base, plan).await? {
+            let mut spec = base.clone();
+            settings.apply(launch, plan.copies.as_ref().map(|copies| &copies.cache), &mut spec).await?;
             fit_all(&tests, &mut spec)?;
             let worker = Worker::start(launch, spec).await?;
             for test in tests {
@@ -208,6 +205,32 @@ pub async fn bench(
         qeil_version: crate::VERSION.into(),
         rows,
     })
+}
+
+/// Which settings to measure which tests under.
+async fn assignments(
+    launch: &Launch,
+    base: &LoadSpec,
+    plan: &BenchPlan,
+) -> Result<Vec<(Settings, Vec<Test>)>, MeasureError> {
+    let mut assigned = Vec::new();
+    if plan.copies.is_some() {
+        for &test in &plan.tests {
+            let shape = test.shape();
+            let tuned = tune(launch, base, shape, plan.flash_attention, plan.copies.as_ref(), |_| {}).await?;
+            assigned.push((tuned.settings, vec![test]));
+        }
+        return Ok(assigned);
+    }
+    for &settings in CANDIDATES {
+        let suits =
+            |t: &&Test| Settings::candidates(t.shape().samples, plan.flash_attention).contains(&settings);
+        let tests: Vec<Test> = plan.tests.iter().filter(suits).copied().collect();
+        if !tests.is_empty() {
+            assigned.push((settings, tests));
+        }
+    }
+    Ok(assigned)
 }
 
 /// Size the context for the largest of the tests.

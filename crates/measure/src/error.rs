@@ -17,6 +17,14 @@ pub enum MeasureError {
     /// A number is out of bounds.
     #[error(transparent)]
     Bounds(#[from] OutOfBounds),
+    /// A copy of the model in another weight format could not be made.
+    #[error("copying the model in another weight format: {path}: {source}", path = path.display())]
+    Weights {
+        /// The file or folder.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// The chat template of the model could not be rendered.
     #[error("chat template of the model: {0}")]
     Template(#[from] TemplateError),

@@ -27,6 +27,8 @@ pub struct Key {
     device_description: String,
     threads: u32,
     flash_attention: Option<bool>,
+    /// Whether other formats of the weights were tried.
+    formats: bool,
     shape: Shape,
     engine: String,
 }
@@ -41,6 +43,7 @@ impl Key {
         device_description: &str,
         shape: Shape,
         flash_attention: Option<bool>,
+        formats: bool,
     ) -> io::Result<Self> {
         let model = fs::canonicalize(&spec.model)?;
         let meta = fs::metadata(&model)?;
@@ -53,6 +56,7 @@ impl Key {
             device_description: device_description.into(),
             threads: spec.threads,
             flash_attention,
+            formats,
             shape: Shape {
                 prompt_tokens: shape.prompt_tokens.max(1).next_power_of_two(),
                 output_tokens: shape.output_tokens.max(1).next_power_of_two(),
@@ -71,8 +75,9 @@ impl Key {
             Some(true) => "-fa",
             Some(false) => "-nofa",
         };
+        let weights = if self.formats { "" } else { "-file" };
         let readable = format!(
-            "{stem}-{}-{}t-p{prompt_tokens}-n{output_tokens}-k{samples}{attention}",
+            "{stem}-{}-{}t-p{prompt_tokens}-n{output_tokens}-k{samples}{attention}{weights}",
             self.device, self.threads
         );
         let safe = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '_' };

@@ -10,10 +10,12 @@
 //! | [`survey`] | the same question on every device, each after it earned trust |
 //! | [`bench`] | prefill, decode and shared-prefix tests, repeated |
 //! | [`tune`] | short trials that choose a worker's settings for a workload |
+//! | [`weights`] | copies of a model with its weights in another format |
 //! | [`kept`] | where the choices of [`tune`] are kept between runs |
 //! | [`settings`] | the settings that change speed and not answers: the table of candidates |
 //! | [`shape`] | how large a context a workload needs |
 //! | [`timed`] | one request, or several at once, with the clock and the meter around it |
+//! | [`report`] | the documents that `--json` prints |
 //! | [`stats`] | medians, spreads and intervals |
 
 pub mod answer;
@@ -21,12 +23,14 @@ pub mod bench;
 pub mod error;
 pub mod kept;
 pub mod question;
+pub mod report;
 pub mod settings;
 pub mod shape;
 pub mod stats;
 pub mod survey;
 pub mod timed;
 pub mod tune;
+pub mod weights;
 
 pub use error::MeasureError;
 

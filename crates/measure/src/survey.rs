@@ -9,6 +9,7 @@ use crate::kept::{Kept, Key};
 use crate::question::Tokenized;
 use crate::settings::Settings;
 use crate::tune::{Trial, Tuned, tune};
+use crate::weights::Copies;
 use qeil_engine::handle::{EngineError, Launch, Worker};
 use qeil_engine::spec::{DeviceEntry, DeviceKind, LoadSpec};
 use qeil_engine::trust;
@@ -37,6 +38,8 @@ pub struct Survey<'a> {
     pub kept: Option<&'a Kept>,
     /// Measure the settings again, whatever is kept.
     pub retune: bool,
+    /// The folder for copies of the model in other weight formats; `None` tries none.
+    pub weights: Option<&'a Path>,
     /// Draw the samples a second time, each with its own prefill.
     pub compare: bool,
     /// The meter of the processor packages.
@@ -166,10 +169,10 @@ impl Survey<'_> {
             }
             trusted = Some(verdict.why);
         }
-        let tuning = self.settle(device, &mut spec, asked, on_step).await?;
+        let (settings, tuning) = self.settle(device, &mut spec, asked, on_step).await?;
         on_step(Step::Answering(device));
         let with = Instruments { launch: self.launch, meter: self.meter_of(device), compare: self.compare };
-        let run = answer(&with, &spec, self.facts, asked).await?;
+        let run = answer(&with, &spec, settings, self.facts, asked).await?;
         Ok(DeviceOutcome::Answered { trust: trusted, tuning, run: Box::new(run) })
     }
 
@@ -202,31 +205,36 @@ impl Survey<'_> {
         spec: &mut LoadSpec,
         asked: &Tokenized,
         on_step: &mut impl FnMut(Step<'_>),
-    ) -> Result<Tuning, MeasureError> {
+    ) -> Result<(Settings, Tuning), MeasureError> {
         let shape = asked.shape();
-        if let [only] = Settings::candidates(shape.samples, self.flash_attention)[..] {
-            only.apply(spec);
-            return Ok(Tuning { kept: false, reason: "given".into(), not_kept: None });
+        let parameters = self.facts.parameters;
+        let copies = self.weights.and_then(|folder| Copies::to_try(folder, parameters, device));
+        let cache = copies.as_ref().map(|copies| &copies.cache);
+        if let ([only], None) = (&Settings::candidates(shape.samples, self.flash_attention)[..], &copies) {
+            only.apply(self.launch, cache, spec).await?;
+            return Ok((*only, Tuning { kept: false, reason: "given".into(), not_kept: None }));
         }
-        let key = Key::new(spec, &device.description, shape, self.flash_attention).ok();
+        let key = Key::new(spec, &device.description, shape, self.flash_attention, copies.is_some()).ok();
         let found = match (self.kept, &key) {
             (Some(kept), Some(key)) if !self.retune => kept.find(key),
             _ => None,
         };
         if let Some(Tuned { settings, reason, .. }) = found {
-            settings.apply(spec);
-            return Ok(Tuning { kept: true, reason, not_kept: None });
+            settings.apply(self.launch, cache, spec).await?;
+            return Ok((settings, Tuning { kept: true, reason, not_kept: None }));
         }
         on_step(Step::Tuning(device));
         let tuned =
-            tune(self.launch, spec, shape, self.flash_attention, |trial| on_step(Step::Tried(device, trial)))
-                .await?;
-        tuned.settings.apply(spec);
+            tune(self.launch, spec, shape, self.flash_attention, copies.as_ref(), |trial| {
+                on_step(Step::Tried(device, trial));
+            })
+            .await?;
+        tuned.settings.apply(self.launch, cache, spec).await?;
         let not_kept = match (self.kept, &key) {
             (Some(kept), Some(key)) => kept.keep(key, &tuned).err().map(|error| error.to_string()),
             _ => Some("there is no cache folder".into()),
         };
-        Ok(Tuning { kept: false, reason: tuned.reason, not_kept })
+        Ok((tuned.settings, Tuning { kept: false, reason: tuned.reason, not_kept }))
     }
 
     /// The meter, where it covers the device: it reads the processor packages, so a GPU's own draw is not in it.

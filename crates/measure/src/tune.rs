@@ -13,6 +13,7 @@ use crate::error::MeasureError;
 use crate::settings::Settings;
 use crate::shape::Shape;
 use crate::timed::{Timed, timed};
+use crate::weights::Copies;
 use qeil_engine::handle::{Launch, Worker};
 use qeil_engine::request::{GenerateRequest, Prompt, Sampling, Token};
 use qeil_engine::spec::LoadSpec;
@@ -87,7 +88,8 @@ pub struct Tuned {
     pub trials: Vec<Trial>,
 }
 
-/// Try the candidates for `shape` with `base` naming model, device and threads.
+/// Try the candidates for `shape` with `base` naming model, device and threads; then, where `copies` says so, other
+/// formats of the weights under the settings that won. Copies that lose are deleted.
 ///
 /// # Errors
 /// When no candidate could be tried.
@@ -96,37 +98,55 @@ pub async fn tune(
     base: &LoadSpec,
     shape: Shape,
     flash_attention: Option<bool>,
+    copies: Option<&Copies>,
     mut on_trial: impl FnMut(&Trial),
 ) -> Result<Tuned, MeasureError> {
     let candidates = Settings::candidates(shape.samples, flash_attention);
-    if let [settings] = candidates[..] {
+    if let ([settings], None) = (&candidates[..], copies) {
+        let settings = *settings;
         let reason = "there is only one candidate".into();
         return Ok(Tuned { shape, settings, reason, trials: Vec::new() });
     }
     let mut reference: Option<Vec<Vec<f32>>> = None;
     let mut trials = Vec::new();
-    for settings in candidates {
+    let mut attempt = async |settings: Settings| {
         let start = Instant::now();
-        let mut spec = LoadSpec { prefix_cache_tokens: 0, ..base.clone() };
-        settings.apply(&mut spec);
-        let outcome = match trial(launch, spec, shape, &mut reference).await {
+        let outcome = match trial(launch, base, settings, shape, copies, &mut reference).await {
             Ok(outcome) => outcome,
             Err(error) => Outcome::Failed { why: error.to_string() },
         };
         let trial = Trial { settings, outcome, took_ms: start.elapsed().as_secs_f64() * 1e3 };
         on_trial(&trial);
-        trials.push(trial);
+        trial
+    };
+    for settings in candidates {
+        trials.push(attempt(settings).await);
+    }
+    if let Some(copies) = copies {
+        let (best, _) = choose(&trials)?;
+        for &format in &copies.formats {
+            trials.push(attempt(Settings { weights: Some(format), ..best }).await);
+        }
     }
     let (settings, reason) = choose(&trials)?;
+    if let Some(copies) = copies {
+        for &format in copies.formats.iter().filter(|&&format| settings.weights != Some(format)) {
+            copies.cache.remove(&base.model, format);
+        }
+    }
     Ok(Tuned { shape, settings, reason, trials })
 }
 
 async fn trial(
     launch: &Launch,
-    mut spec: LoadSpec,
+    base: &LoadSpec,
+    settings: Settings,
     shape: Shape,
+    copies: Option<&Copies>,
     reference: &mut Option<Vec<Vec<f32>>>,
 ) -> Result<Outcome, MeasureError> {
+    let mut spec = LoadSpec { prefix_cache_tokens: 0, ..base.clone() };
+    settings.apply(launch, copies.map(|copies| &copies.cache), &mut spec).await?;
     shape.fit(&mut spec, false)?;
     let worker = Worker::start(launch, spec).await?;
     let mut random = Random(SEED);

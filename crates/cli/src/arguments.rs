@@ -1,0 +1,286 @@
+//! The command line: every flag, its bounds and its help.
+//!
+//! Bounds that hold on any machine (a number of samples, an empty prompt) are checked here, so that they end with
+//! the usage exit code; what depends on the machine (a device, a file) is checked where it is used.
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// What `--help` says about exit codes, and what `main` keeps to.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0    done
+  1    it failed; the reason is on standard error
+  2    the command line is wrong
+  130  interrupted (Ctrl-C)";
+
+/// Measure, plan and serve language models on mixed edge hardware.
+#[derive(Debug, Parser)]
+#[command(name = "qeil", version, about, after_help = EXIT_CODES, max_term_width = 100)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Answer a prompt with several samples on every device, and show what that costs
+    Run(RunArguments),
+    /// Measure prefill and decode speed, and k samples sharing one prefilled prompt
+    Bench(BenchArguments),
+    /// Measure which engine settings serve a workload best, and keep them
+    Tune(TuneArguments),
+    /// Fetch a model of the catalogue
+    Pull(PullArguments),
+    /// List the models that can be pulled and those that are here
+    Models(OutputArguments),
+    /// List the devices this build can compute on
+    Devices(OutputArguments),
+    /// Show what a model file is and how much memory it needs
+    Inspect(InspectArguments),
+    /// Hold one model for a supervisor (started by qeil itself)
+    #[command(hide = true)]
+    Worker,
+}
+
+#[derive(Debug, Args)]
+pub struct OutputArguments {
+    /// Print one JSON document instead of tables
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct DeviceArguments {
+    /// Device to use, as `qeil devices` lists it; may be repeated [default: all]
+    #[arg(long = "device", short = 'd', value_name = "NAME")]
+    pub devices: Vec<String>,
+    /// Threads that compute on the CPU [default: all]
+    #[arg(long, short = 't', value_parser = clap::value_parser!(u32).range(1..=512))]
+    pub threads: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub struct RunArguments {
+    /// Name from `qeil models`, or path of a GGUF file; pulled if it is missing
+    #[arg(default_value = qeil_model::catalogue::DEFAULT_MODEL)]
+    pub model: String,
+    /// What to ask; `-` reads standard input [default: a built-in question]
+    #[arg(value_name = "PROMPT", value_parser = not_empty)]
+    pub question: Option<String>,
+    /// The same as PROMPT, for use without MODEL
+    #[arg(long, value_name = "TEXT|-", conflicts_with = "question", value_parser = not_empty)]
+    pub prompt: Option<String>,
+    /// System message for the chat template
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
+    /// Samples drawn from the one prompt
+    #[arg(long, short = 'k', default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub samples: u32,
+    /// Most tokens per sample
+    #[arg(long, short = 'n', default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    pub max_tokens: u32,
+    #[command(flatten)]
+    pub sampling: SamplingArguments,
+    #[command(flatten)]
+    pub device: DeviceArguments,
+    /// Flash attention; `auto` takes what was measured to be faster for this workload
+    #[arg(long, value_enum, default_value_t = Switch::Auto)]
+    pub flash_attention: Switch,
+    /// Measure the settings again, whatever was kept
+    #[arg(long)]
+    pub tune: bool,
+    /// Power the CPU package draws idle and busy, in watts, for the estimate of energy
+    #[arg(long, value_name = "IDLE:MAX", value_parser = watts)]
+    pub cpu_watts: Option<(f64, f64)>,
+    /// Skip the second run, in which each sample prefills the prompt for itself
+    #[arg(long)]
+    pub no_compare: bool,
+    /// Show the answers in full
+    #[arg(long)]
+    pub full: bool,
+    /// Print one JSON document instead of tables
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Sampling")]
+pub struct SamplingArguments {
+    /// 0 always takes the most likely token
+    #[arg(long, default_value_t = 0.8, value_parser = real::<0, 100>)]
+    pub temperature: f32,
+    /// Keep the K most likely tokens; 0 keeps all
+    #[arg(long, value_name = "K", default_value_t = 40)]
+    pub top_k: u32,
+    /// Keep the likeliest tokens up to this probability; 1 keeps all
+    #[arg(long, value_name = "P", default_value_t = 0.95, value_parser = real::<0, 1>)]
+    pub top_p: f32,
+    /// Drop tokens below this share of the likeliest one's probability; 0 keeps all
+    #[arg(long, value_name = "P", default_value_t = 0.05, value_parser = real::<0, 1>)]
+    pub min_p: f32,
+    /// Make recently seen tokens less likely; 1 is off
+    #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = real::<0, 100>)]
+    pub repetition_penalty: f32,
+    /// The same seed draws the same samples on the same device with the same settings
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Text that ends a sample; may be repeated
+    #[arg(long, value_name = "TEXT", value_parser = not_empty)]
+    pub stop: Vec<String>,
+    /// File with a GBNF grammar that answers must follow
+    #[arg(long, value_name = "FILE")]
+    pub grammar: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct BenchArguments {
+    /// Name from `qeil models`, or path of a GGUF file
+    #[arg(default_value = qeil_model::catalogue::DEFAULT_MODEL)]
+    pub model: String,
+    /// Prompt lengths in tokens, separated by commas
+    #[arg(long, short = 'p', value_name = "N,..", value_delimiter = ',', default_value = "512",
+          value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    pub prompt_tokens: Vec<u32>,
+    /// Output lengths in tokens, separated by commas
+    #[arg(long, short = 'n', value_name = "N,..", value_delimiter = ',', default_value = "128",
+          value_parser = clap::value_parser!(u32).range(2..=1 << 20))]
+    pub output_tokens: Vec<u32>,
+    /// Samples sharing one prefilled prompt, separated by commas [default: none]
+    #[arg(long, short = 'k', value_name = "K,..", value_delimiter = ',',
+          value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub samples: Vec<u32>,
+    /// Threads, separated by commas [default: all]
+    #[arg(long, short = 't', value_name = "N,..", value_delimiter = ',',
+          value_parser = clap::value_parser!(u32).range(1..=512))]
+    pub threads: Vec<u32>,
+    /// Repetitions of each test, after one that is not counted
+    #[arg(long, short = 'r', default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub repetitions: u32,
+    /// Only the rows of -k, without the prefill and decode tests
+    #[arg(long, requires = "samples")]
+    pub only_samples: bool,
+    /// Flash attention; `auto` measures both for each test and reports the faster
+    #[arg(long, value_enum, default_value_t = Switch::Auto)]
+    pub flash_attention: Switch,
+    /// Device to measure, as `qeil devices` lists it; may be repeated
+    #[arg(long = "device", short = 'd', value_name = "NAME", default_value = "CPU")]
+    pub devices: Vec<String>,
+    /// Seed of the random prompts
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Print one JSON document instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct TuneArguments {
+    /// Name from `qeil models`, or path of a GGUF file
+    #[arg(default_value = qeil_model::catalogue::DEFAULT_MODEL)]
+    pub model: String,
+    /// Prompt length of the workload in tokens
+    #[arg(long, short = 'p', default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    pub prompt_tokens: u32,
+    /// Output length of the workload in tokens
+    #[arg(long, short = 'n', default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    pub output_tokens: u32,
+    /// Samples of the workload
+    #[arg(long, short = 'k', default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub samples: u32,
+    #[command(flatten)]
+    pub device: DeviceArguments,
+    /// Print one JSON document instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct PullArguments {
+    /// Name from `qeil models`
+    #[arg(default_value = qeil_model::catalogue::DEFAULT_MODEL)]
+    pub name: String,
+    /// Print one JSON document instead of a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct InspectArguments {
+    /// Name from `qeil models`, or path of a GGUF file
+    pub model: String,
+    /// Context, in tokens, to reckon the KV memory for [default: what the model was trained for]
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+    pub context: Option<u32>,
+    /// Print one JSON document instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    Auto,
+    On,
+    Off,
+}
+
+impl Switch {
+    /// The fixed choice, if there is one.
+    pub fn fixed(self) -> Option<bool> {
+        match self {
+            Self::Auto => None,
+            Self::On => Some(true),
+            Self::Off => Some(false),
+        }
+    }
+}
+
+fn not_empty(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() { Err("it is empty".into()) } else { Ok(text.into()) }
+}
+
+fn real<const LEAST: i32, const MOST: i32>(text: &str) -> Result<f32, String> {
+    let value: f32 = text.parse().map_err(|_| "not a number".to_string())?;
+    if (LEAST as f32..=MOST as f32).contains(&value) {
+        Ok(value)
+    } else {
+        Err(format!("it must lie between {LEAST} and {MOST}"))
+    }
+}
+
+fn watts(text: &str) -> Result<(f64, f64), String> {
+    const FORM: &str = "write two numbers of watts, idle and busy, like 8:45";
+    let (idle, max) = text.split_once(':').ok_or(FORM)?;
+    let number =
+        |text: &str| text.trim().parse::<f64>().ok().filter(|w| w.is_finite() && *w >= 0.0).ok_or(FORM);
+    let (idle, max) = (number(idle)?, number(max)?);
+    if max > idle { Ok((idle, max)) } else { Err("the busy power must be above the idle power".into()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn clap_accepts_its_own_definition() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn watts_of() {
+        for (text, expected) in [
+            ("8:45", Some((8.0, 45.0))),
+            ("0:6.5", Some((0.0, 6.5))),
+            (" 2 : 3 ", Some((2.0, 3.0))),
+            ("45", None),
+            ("45:8", None),
+            ("8:8", None),
+            ("-1:8", None),
+            ("a:b", None),
+            ("1:inf", None),
+        ] {
+            assert_eq!(watts(text).ok(), expected, "{text}");
+        }
+    }
+}
