@@ -237,8 +237,8 @@ fn twice<R: Read + Seek>(
         }
     }
     Ok(GgufError::invalid(
-        format!("elements {} of `{TOKENS}`", ids.join(" and ")),
-        format!("both spelt `{spelling}`"),
-        "spelt differently",
+        format!("the spelling of elements {} of `{TOKENS}`", ids.join(" and ")),
+        format!("`{spelling}` in both"),
+        "unique",
     ))
 }
