@@ -87,6 +87,9 @@ pub struct RunArguments {
     /// Flash attention; `auto` takes what was measured to be faster for this workload
     #[arg(long, value_enum, default_value_t = Switch::Auto)]
     pub flash_attention: Switch,
+    /// Format of the weights in memory; `auto` takes what was measured to be faster (its copy is cached)
+    #[arg(long, value_enum, default_value_t = Weights::Auto)]
+    pub weights: Weights,
     /// Measure the settings again, whatever was kept
     #[arg(long)]
     pub tune: bool,
@@ -163,6 +166,10 @@ pub struct BenchArguments {
     /// Flash attention; `auto` measures both for each test and reports the faster
     #[arg(long, value_enum, default_value_t = Switch::Auto)]
     pub flash_attention: Switch,
+    /// Format of the weights in memory; with `auto`, short trials choose it and all other settings, and only
+    /// those are measured
+    #[arg(long, value_enum, default_value_t = Weights::File)]
+    pub weights: Weights,
     /// Device to measure, as `qeil devices` lists it; may be repeated
     #[arg(long = "device", short = 'd', value_name = "NAME", default_value = "CPU")]
     pub devices: Vec<String>,
@@ -215,6 +222,14 @@ pub struct InspectArguments {
     /// Print one JSON document instead of a table
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Weights {
+    /// As they are in the file
+    File,
+    /// In the fastest format that fits into memory and answers alike
+    Auto,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -1,6 +1,6 @@
 //! `qeil bench`.
 
-use crate::arguments::BenchArguments;
+use crate::arguments::{BenchArguments, Weights};
 use crate::models::file_of;
 use crate::table::{self, Footnotes, figure, figure_or_missing};
 use anyhow::Result;
@@ -9,6 +9,7 @@ use qeil_engine::handle::{Launch, probe_devices};
 use qeil_engine::spec::LoadSpec;
 use qeil_measure::bench::{BenchPlan, BenchReport, BenchRow, Test, bench as measure};
 use qeil_measure::survey::{select, spec};
+use qeil_measure::weights::Copies;
 use std::time::Duration;
 
 /// How often the spinner turns.
@@ -18,13 +19,16 @@ pub async fn bench(arguments: BenchArguments) -> Result<String> {
     let model = file_of(&arguments.model).await?;
     let launch = Launch::this_program()?;
     let devices = select(probe_devices(&launch).await?, &arguments.devices)?;
-    let plan = plan(&arguments);
+    let parameters = qeil_model::inspect(&model)?.parameters;
     let spinner = ProgressBar::new_spinner();
     spinner.enable_steady_tick(SPINNER_EVERY);
     let mut reports = Vec::new();
     for device in &devices {
         spinner.set_message(format!("{}: measuring", device.name));
         let base = spec(&model, device, None);
+        let auto = arguments.weights == Weights::Auto;
+        let copies = if auto { Copies::of_user(parameters, device) } else { None };
+        let plan = plan(&arguments, copies);
         let row_done = |row: &BenchRow| {
             spinner.set_message(format!(
                 "{}: {} with {} threads {} tok/s",
@@ -43,7 +47,7 @@ pub async fn bench(arguments: BenchArguments) -> Result<String> {
     Ok(reports.iter().map(text).collect::<Vec<_>>().join("\n"))
 }
 
-fn plan(arguments: &BenchArguments) -> BenchPlan {
+fn plan(arguments: &BenchArguments, copies: Option<Copies>) -> BenchPlan {
     let mut tests = Vec::new();
     if !arguments.only_samples {
         tests.extend(arguments.prompt_tokens.iter().map(|&prompt_tokens| Test::Prefill { prompt_tokens }));
@@ -66,6 +70,7 @@ fn plan(arguments: &BenchArguments) -> BenchPlan {
         tests,
         threads,
         flash_attention: arguments.flash_attention.fixed(),
+        copies,
         repetitions: arguments.repetitions,
         seed: arguments.seed,
     }
@@ -83,6 +88,7 @@ fn text(report: &BenchReport) -> String {
         "wall s",
         "flash\nattention",
         "KV",
+        "weights",
     ];
     let mut rows = table::table(&headers, 1..7);
     for row in &report.rows {
@@ -94,6 +100,7 @@ fn text(report: &BenchReport) -> String {
             (_, true) => "unified",
             (_, false) => "separate",
         };
+        let weights = row.settings.weights.map_or("file", |format| format.name());
         let chosen = match &row.slower[..] {
             [] => String::new(),
             slower => notes.mark(slower_text(row, slower)),
@@ -108,6 +115,7 @@ fn text(report: &BenchReport) -> String {
             figure(row.wall_s.median),
             format!("{attention}{chosen}"),
             kv.into(),
+            weights.into(),
         ]);
     }
     let repetitions = report.rows.first().map_or(0, |row| row.tokens_per_s.repetitions);

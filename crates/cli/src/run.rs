@@ -1,7 +1,7 @@
 //! `qeil run`: one question to every device, the answers and what they cost.
 
 use crate::Output;
-use crate::arguments::{Arguments, RunArguments, SamplingArguments};
+use crate::arguments::{Arguments, RunArguments, SamplingArguments, Weights};
 use crate::models::file_of;
 use crate::table::{self, COLUMNS_MAX, Footnotes, MISSING, figure, figure_or_missing, printable, wrap};
 use anyhow::{Context, Result};
@@ -72,6 +72,7 @@ pub async fn run(arguments: RunArguments) -> Result<Output> {
         flash_attention: arguments.flash_attention.fixed(),
         kept: kept.as_ref(),
         retune: arguments.tune,
+        formats: arguments.weights == Weights::Auto,
         compare: !arguments.no_compare,
         meter: &meter,
     };

@@ -10,6 +10,7 @@ use qeil_measure::kept::{Kept, Key};
 use qeil_measure::shape::Shape;
 use qeil_measure::survey::{select, spec};
 use qeil_measure::tune::{Outcome, Tuned, tune as measure};
+use qeil_measure::weights::Copies;
 use serde::Serialize;
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ struct TunedDevice {
 
 pub async fn tune(arguments: TuneArguments) -> Result<String> {
     let model = file_of(&arguments.model).await?;
+    let parameters = qeil_model::inspect(&model)?.parameters;
     let launch = Launch::this_program()?;
     let devices = select(probe_devices(&launch).await?, &arguments.device.devices)?;
     let shape = Shape {
@@ -38,12 +40,13 @@ pub async fn tune(arguments: TuneArguments) -> Result<String> {
     for device in &devices {
         spinner.set_message(format!("{}: trying settings", device.name));
         let base = spec(&model, device, arguments.device.threads);
-        let tuned = measure(&launch, &base, shape, None, |trial| {
+        let copies = Copies::of_user(parameters, device);
+        let tuned = measure(&launch, &base, shape, None, copies.as_ref(), |trial| {
             spinner.set_message(format!("{}: tried {}", device.name, trial.settings));
         })
         .await?;
         if let Some(kept) = Kept::of_user() {
-            kept.keep(&Key::new(&base, &device.description, shape, None)?, &tuned)?;
+            kept.keep(&Key::new(&base, &device.description, shape, None, copies.is_some())?, &tuned)?;
         }
         all.push(TunedDevice { device: device.name.clone(), threads: base.threads, tuned });
     }

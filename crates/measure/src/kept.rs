@@ -100,12 +100,7 @@ struct Entry {
 impl Kept {
     /// The user's: `$QEIL_CACHE`, else `$XDG_CACHE_HOME/qeil`. `None` without a home folder.
     pub fn of_user() -> Option<Self> {
-        use etcetera::BaseStrategy;
-        let folder = match std::env::var_os("QEIL_CACHE").filter(|folder| !folder.is_empty()) {
-            Some(folder) => PathBuf::from(folder),
-            None => etcetera::choose_base_strategy().ok()?.cache_dir().join("qeil"),
-        };
-        Some(Self::at(folder.join("tuned")))
+        Some(Self::at(user_cache()?.join("tuned")))
     }
 
     /// The one in this folder.
@@ -144,6 +139,15 @@ impl Kept {
     }
 }
 
+/// The user's cache folder: `$QEIL_CACHE`, or `qeil` in the place that the system names.
+pub fn user_cache() -> Option<PathBuf> {
+    use etcetera::BaseStrategy;
+    match std::env::var_os("QEIL_CACHE").filter(|folder| !folder.is_empty()) {
+        Some(folder) => Some(PathBuf::from(folder)),
+        None => Some(etcetera::choose_base_strategy().ok()?.cache_dir().join("qeil")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,7 +164,7 @@ mod tests {
         fs::write(&model, b"one").unwrap();
         let kept = Kept::at(folder.path().join("tuned"));
         let spec = LoadSpec { threads: 2, ..LoadSpec::new(&model, "CPU") };
-        let key = |spec: &LoadSpec, shape, fixed| Key::new(spec, "a processor", shape, fixed).unwrap();
+        let key = |spec: &LoadSpec, shape, fixed| Key::new(spec, "a processor", shape, fixed, true).unwrap();
         let tuned = Tuned {
             shape: shape(500, 8),
             settings: CANDIDATES[1],
@@ -180,7 +184,8 @@ mod tests {
             ("samples", key(&spec, shape(500, 4), None)),
             ("threads", key(&three, shape(500, 8), None)),
             ("flash attention given", key(&spec, shape(500, 8), Some(true))),
-            ("processor", Key::new(&spec, "another processor", shape(500, 8), None).unwrap()),
+            ("processor", Key::new(&spec, "another processor", shape(500, 8), None, true).unwrap()),
+            ("weights", Key::new(&spec, "a processor", shape(500, 8), None, false).unwrap()),
         ] {
             assert_eq!(kept.find(&other), None, "{what}");
         }

@@ -38,8 +38,8 @@ pub struct Survey<'a> {
     pub kept: Option<&'a Kept>,
     /// Measure the settings again, whatever is kept.
     pub retune: bool,
-    /// The folder for copies of the model in other weight formats; `None` tries none.
-    pub weights: Option<&'a Path>,
+    /// Try other formats of the weights, too; copies are kept in the user's cache folder.
+    pub formats: bool,
     /// Draw the samples a second time, each with its own prefill.
     pub compare: bool,
     /// The meter of the processor packages.
@@ -208,7 +208,7 @@ impl Survey<'_> {
     ) -> Result<(Settings, Tuning), MeasureError> {
         let shape = asked.shape();
         let parameters = self.facts.parameters;
-        let copies = self.weights.and_then(|folder| Copies::to_try(folder, parameters, device));
+        let copies = if self.formats { Copies::of_user(parameters, device) } else { None };
         let cache = copies.as_ref().map(|copies| &copies.cache);
         if let ([only], None) = (&Settings::candidates(shape.samples, self.flash_attention)[..], &copies) {
             only.apply(self.launch, cache, spec).await?;
@@ -224,11 +224,10 @@ impl Survey<'_> {
             return Ok((settings, Tuning { kept: true, reason, not_kept: None }));
         }
         on_step(Step::Tuning(device));
-        let tuned =
-            tune(self.launch, spec, shape, self.flash_attention, copies.as_ref(), |trial| {
-                on_step(Step::Tried(device, trial));
-            })
-            .await?;
+        let tuned = tune(self.launch, spec, shape, self.flash_attention, copies.as_ref(), |trial| {
+            on_step(Step::Tried(device, trial));
+        })
+        .await?;
         tuned.settings.apply(self.launch, cache, spec).await?;
         let not_kept = match (self.kept, &key) {
             (Some(kept), Some(key)) => kept.keep(key, &tuned).err().map(|error| error.to_string()),

@@ -21,7 +21,7 @@ pub const FORMATS: [WeightFormat; 3] = [WeightFormat::Bf16, WeightFormat::F16, W
 const MEMORY_SHARE_MAX: f64 = 0.25;
 
 /// The folder of copies.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WeightCache {
     folder: PathBuf,
 }
@@ -77,7 +77,7 @@ impl WeightCache {
 }
 
 /// What may be copied, and where to.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Copies {
     /// The folder.
     pub cache: WeightCache,
@@ -86,9 +86,11 @@ pub struct Copies {
 }
 
 impl Copies {
-    /// Copies in `folder` of a model of `parameters` for a worker on `device`. `None` where there is nothing to try:
-    /// only processors are given copies, since the formats that a GPU's kernels are written for are the files' own.
-    pub fn to_try(folder: impl Into<PathBuf>, parameters: u64, device: &DeviceEntry) -> Option<Self> {
+    /// Copies of a model of `parameters` in the user's cache folder, for a worker on `device`. `None` where there is
+    /// nothing to try: only processors are given copies, since the formats that a GPU's kernels are written for are
+    /// the files' own.
+    pub fn of_user(parameters: u64, device: &DeviceEntry) -> Option<Self> {
+        let folder = crate::kept::user_cache()?.join("weights");
         let formats = formats_that_fit(parameters, device.memory_free_bytes);
         (device.kind == DeviceKind::Cpu && !formats.is_empty())
             .then(|| Self { cache: WeightCache::new(folder), formats })
