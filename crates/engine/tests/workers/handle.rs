@@ -1,6 +1,6 @@
 //! The handle against scripted peers: every way a worker can start badly, speak badly or end.
 
-use crate::parts::{LONG, eventually, exists, launch};
+use crate::parts::{LONG, children, eventually, exists, launch};
 use crate::peer::{DAMAGED, LAST_LINE, STATE_BYTES, TOO_LONG};
 use qeil_engine::handle::{
     Backoff, DeathKind, EngineError, GenerationEvent, Launch, Supervisor, Worker, probe_devices,
@@ -261,18 +261,6 @@ async fn a_start_that_is_given_up_leaves_no_process() {
     // Other tests start children of this process at the same time: look for this script only.
     let new = |pid: &u32| !before.contains(pid) && part_of(*pid).contains("never-loads");
     eventually("the abandoned process is gone", || !children().iter().any(new)).await;
-}
-
-fn children() -> Vec<u32> {
-    let list = std::fs::read_dir("/proc").unwrap().flatten();
-    let pids = list.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let me = std::process::id();
-    pids.filter(|pid| parent_of(*pid) == Some(me)).collect()
-}
-
-fn parent_of(pid: u32) -> Option<u32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(") ")?.1.split(' ').nth(1)?.parse().ok()
 }
 
 fn part_of(pid: u32) -> String {
