@@ -274,7 +274,8 @@ impl Coder<'_> {
                 claim(&mut users, unit_bytes)?;
             } else if let Some(&i) = self.meaning.get(&c) {
                 // Where the template has cut the literal off, its mark stands alone and means nothing. (If the
-                // template has written the same literal just there, that is taken for the user's: the safe way.)
+                // template has written the same literal just there, that is taken for the user's. No harm: there is
+                // no control token in it.)
                 let blank = text.bytes().rev().take(BLANK_BYTES_MAX).take_while(u8::is_ascii_whitespace);
                 let blank_bytes = if self.is_worded(i) { blank.count() } else { 0 };
                 if text[..text.len() - blank_bytes].ends_with(&self.literals[i]) {

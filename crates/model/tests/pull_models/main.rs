@@ -1,5 +1,7 @@
 //! Pulling models: from a hub on this machine, and through a pip made for the occasion. No test leaves the machine.
 
+#![allow(clippy::unwrap_used)]
+
 mod http;
 mod hub;
 mod pip;
