@@ -104,8 +104,8 @@ mod tests {
     #[test]
     fn finds_the_longest_and_evicts_the_oldest() {
         let mut cache = PrefixCache::new(8);
-        assert_eq!(cache.insert(entry(0, &[1, 2, 3])), []);
-        assert_eq!(cache.insert(entry(1, &[1, 9])), []);
+        assert_eq!(cache.insert(entry(0, &[1, 2, 3])), Vec::<Seq>::new());
+        assert_eq!(cache.insert(entry(1, &[1, 9])), Vec::<Seq>::new());
         let hit = |cache: &mut PrefixCache, wanted: &[Token], whole| {
             cache.longest(wanted, whole).map(|(e, n)| (e.seq, n))
         };

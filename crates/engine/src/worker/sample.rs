@@ -195,6 +195,7 @@ fn adjust(logits: &mut [f32], sampling: &Sampling, recent: &[Token]) {
     }
 }
 
+#[expect(clippy::eq_op, reason = "0 or NaN is what it is for")]
 fn all_finite(logits: &[f32]) -> bool {
     // x - x is 0 for finite x and NaN else; sums in lanes so that the compiler can vectorise.
     let mut lanes = [0f32; 16];

@@ -54,7 +54,8 @@ mod tests {
     #[test]
     fn splits() {
         // (pieces, stops, text, which stop)
-        let cases: &[(&[&str], &[&str], &str, Option<u32>)] = &[
+        type Case<'a> = (&'a [&'a str], &'a [&'a str], &'a str, Option<u32>);
+        let cases: &[Case] = &[
             (&["hello"], &[], "hello", None),
             (&["hel", "lo END tail"], &["END"], "hello ", Some(0)),
             (&["a E", "N", "D b"], &["END"], "a ", Some(0)),
