@@ -37,7 +37,7 @@ const STARTS_WAITING: usize = 64;
 /// How to start workers.
 #[derive(Debug, Clone)]
 pub struct Launch {
-    /// The program; it must call [`crate::worker::main`](crate) when started with `args`.
+    /// The program; it must call [`crate::worker::main`] when started with `args`.
     pub program: PathBuf,
     /// Its arguments.
     pub args: Vec<OsString>,
