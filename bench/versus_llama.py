@@ -11,7 +11,7 @@ unpacked and compiled with the machine's own instruction set, like QEIL's defaul
    attention on and off, and the better of each is taken.
 2. `samples`: 16 samples of 128 tokens from one prompt of 600 tokens, 2 threads. llama-server with `-np 16` and with
    the best flags found for it (`-np 16 -kvu -fa off`), asked with `n=16`; and `qeil bench -k 16`, once with the
-   weights as they are in the file and once with the weights' format chosen by measurement. Prompts are random token
+   weights as they are in the file and once with their format chosen by measurement (short trials, not counted). Prompts are random token
    ids, a new prompt each round, so no cache helps anyone; end-of-text is ignored by all, so everyone emits 2048
    tokens. Time is from request to complete answer, model loaded, after one request that is not counted.
 
@@ -44,7 +44,12 @@ SERVERS = {
     "llama-server -np 16": ["-np", "16"],
     "llama-server -np 16 -kvu -fa off": ["-np", "16", "-kvu", "-fa", "off"],
 }
-QEIL_WEIGHTS = {"qeil, weights as in the file": "file", "qeil, weights by measurement": "auto"}
+# Flash attention is fixed in the first row to save time: it lost every trial on the machines seen so far, and the second
+# row, which tries it, would show otherwise.
+QEIL = {
+    "qeil, weights as in the file": ["--weights", "file", "--flash-attention", "off"],
+    "qeil, weights by measurement": ["--weights", "auto"],
+}
 
 
 def run(command, **kwargs):
@@ -150,8 +155,8 @@ class Server:
         self.process.wait()
         self.log.close()
 
-    def ask(self, prompt):
-        body = {"prompt": prompt, "n": SAMPLES, "n_predict": OUTPUT, "ignore_eos": True, "seed": 1, "stream": False}
+    def ask(self, prompt, output=OUTPUT):
+        body = {"prompt": prompt, "n": SAMPLES, "n_predict": output, "ignore_eos": True, "seed": 1, "stream": False}
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}/completion", json.dumps(body).encode(),
                                          {"Content-Type": "application/json"})
         started = time.monotonic()
@@ -160,7 +165,7 @@ class Server:
         seconds = time.monotonic() - started
         choices = document if isinstance(document, list) else [document]
         tokens = sum(c["tokens_predicted"] for c in choices)
-        if len(choices) != SAMPLES or tokens != SAMPLES * OUTPUT:
+        if len(choices) != SAMPLES or tokens != SAMPLES * output:
             sys.exit(f"llama-server gave {len(choices)} choices and {tokens} tokens")
         return seconds, choices
 
@@ -173,16 +178,16 @@ def random_prompt(generator):
 def server_seconds(binaries, model, name, flags, out, round_, generator):
     log = out / f"{name.replace(' ', '_')}-round{round_}.log"
     with Server(binaries, model, flags, log) as server:
-        server.ask(random_prompt(generator))
+        server.ask(random_prompt(generator), 8)
         seconds, choices = server.ask(random_prompt(generator))
     timings = [c.get("timings", {}) for c in choices]
     keep(out, f"{name.replace(' ', '_')}-round{round_}.json", json.dumps({"seconds": seconds, "timings": timings}))
     return seconds
 
 
-def qeil_samples(qeil, model, name, weights, out, round_):
+def qeil_samples(qeil, model, name, flags, out, round_):
     done = run([qeil, "bench", model, "-p", PROMPT, "-n", OUTPUT, "-k", SAMPLES, "-t", THREADS, "-r", 1,
-                "--only-samples", "--weights", weights, "--seed", round_, "--json"], capture_output=True, text=True)
+                "--only-samples", *flags, "--seed", round_, "--json"], capture_output=True, text=True)
     keep(out, f"{name.replace(' ', '_').replace(',', '')}-round{round_}.json", done.stdout)
     (row,) = rows(json.loads(done.stdout))
     return row["wall_s"]["median"], row["settings"]
@@ -195,12 +200,12 @@ def samples(binaries, qeil, model, rounds, out):
         for name, flags in SERVERS.items():
             seconds = server_seconds(binaries, model, name, flags, out, round_, generator)
             figures.setdefault(name, []).append(seconds)
-        for name, weights in QEIL_WEIGHTS.items():
-            seconds, chosen = qeil_samples(qeil, model, name, weights, out, round_)
+        for name, flags in QEIL.items():
+            seconds, chosen = qeil_samples(qeil, model, name, flags, out, round_)
             figures.setdefault(name, []).append(seconds)
             settings.setdefault(name, []).append(chosen)
     medians = {name: statistics.median(v) for name, v in figures.items()}
-    ratios = {f"{ours} / {theirs}": medians[ours] / medians[theirs] for ours in QEIL_WEIGHTS for theirs in SERVERS}
+    ratios = {f"{ours} / {theirs}": medians[ours] / medians[theirs] for ours in QEIL for theirs in SERVERS}
     return {"unit": "seconds", "runs": figures, "median": medians, "ratios": ratios, "qeil_settings": settings}
 
 
