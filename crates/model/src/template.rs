@@ -253,7 +253,8 @@ impl ChatTemplate {
         let mut marks =
             Marks::free_of(used.chain(other.into_iter().flatten())).ok_or(TemplateError::NoMarks)?;
 
-        for literals in [Literals::default(), self.literals.exempt(&controls)] {
+        for whole_literals in [false, true] {
+            let literals = if whole_literals { self.literals.exempt(&controls) } else { Literals::default() };
             let coder = marks.coder(&literals, &controls).ok_or(TemplateError::NoMarks)?;
             // A failure here is the marks' doing: the plain rendering has succeeded.
             let Ok(marked) = self.engine.render(conversation, |text| coder.mark(text)) else { continue };
