@@ -111,19 +111,19 @@ pub struct RunArguments {
 #[command(next_help_heading = "Sampling")]
 pub struct SamplingArguments {
     /// 0 always takes the most likely token
-    #[arg(long, default_value_t = 0.8, value_parser = real::<0, 100>)]
+    #[arg(long, default_value_t = 0.8, value_parser = real::<0, 100>, allow_negative_numbers = true)]
     pub temperature: f32,
     /// Keep the K most likely tokens; 0 keeps all
     #[arg(long, value_name = "K", default_value_t = 40)]
     pub top_k: u32,
     /// Keep the likeliest tokens up to this probability; 1 keeps all
-    #[arg(long, value_name = "P", default_value_t = 0.95, value_parser = real::<0, 1>)]
+    #[arg(long, value_name = "P", default_value_t = 0.95, value_parser = real::<0, 1>, allow_negative_numbers = true)]
     pub top_p: f32,
     /// Drop tokens below this share of the likeliest one's probability; 0 keeps all
-    #[arg(long, value_name = "P", default_value_t = 0.05, value_parser = real::<0, 1>)]
+    #[arg(long, value_name = "P", default_value_t = 0.05, value_parser = real::<0, 1>, allow_negative_numbers = true)]
     pub min_p: f32,
     /// Make recently seen tokens less likely; 1 is off
-    #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = real::<0, 100>)]
+    #[arg(long, value_name = "X", default_value_t = 1.0, value_parser = real::<0, 100>, allow_negative_numbers = true)]
     pub repetition_penalty: f32,
     /// The same seed draws the same samples on the same device with the same settings
     #[arg(long, default_value_t = 0)]

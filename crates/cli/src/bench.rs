@@ -7,7 +7,8 @@ use anyhow::Result;
 use indicatif::ProgressBar;
 use qeil_engine::handle::{Launch, probe_devices};
 use qeil_engine::spec::LoadSpec;
-use qeil_measure::bench::{BenchPlan, BenchReport, BenchRow, Test, bench as measure};
+use qeil_measure::bench::{BenchPlan, BenchReport, BenchRow, Slower, Test, bench as measure};
+use qeil_measure::settings::Settings;
 use qeil_measure::survey::{select, spec};
 use qeil_measure::weights::Copies;
 use std::time::Duration;
@@ -82,44 +83,33 @@ fn text(report: &BenchReport) -> String {
         "test",
         "threads",
         "tok/s\nmedian",
-        "min to max",
+        "tok/s\nmin to max",
         "first token\nms",
         "end to end\ntok/s",
-        "wall s",
-        "flash\nattention",
-        "KV",
-        "weights",
+        "wall\ns",
+        "settings",
     ];
     let mut rows = table::table(&headers, 1..7);
+    for column in 0..headers.len() - 1 {
+        table::keep_whole(&mut rows, column);
+    }
     for row in &report.rows {
-        let mut rate = figure(row.tokens_per_s.median);
-        rate += &notes.mark(definition(&row.test));
-        let attention = if row.settings.flash_attention { "on" } else { "off" };
-        let kv = match (row.test.shape().samples, row.settings.kv_unified) {
-            (1, _) => "one sequence",
-            (_, true) => "unified",
-            (_, false) => "separate",
-        };
-        let weights = row.settings.weights.map_or("file", |format| format.name());
-        let chosen = match &row.slower[..] {
+        let slower = match &row.slower[..] {
             [] => String::new(),
             slower => notes.mark(slower_text(row, slower)),
         };
         rows.add_row([
             row.name.clone(),
             row.threads.to_string(),
-            rate,
+            figure(row.tokens_per_s.median),
             format!("{} to {}", figure(row.tokens_per_s.min), figure(row.tokens_per_s.max)),
             figure_or_missing(row.first_token_ms.as_ref().map(|s| s.median)),
             figure_or_missing(row.end_to_end_tokens_per_s.as_ref().map(|s| s.median)),
             figure(row.wall_s.median),
-            format!("{attention}{chosen}"),
-            kv.into(),
-            weights.into(),
+            brief(row.settings, row.test.shape().samples) + &slower,
         ]);
     }
     let repetitions = report.rows.first().map_or(0, |row| row.tokens_per_s.repetitions);
-    let width = usize::from(table::COLUMNS_MAX) - 1;
     let about = format!(
         "{} ({} parameters, {}) on {}: {}. Medians of {repetitions} runs after an uncounted one, measured by \
          monotonic clocks.",
@@ -129,31 +119,46 @@ fn text(report: &BenchReport) -> String {
         report.device,
         report.device_description
     );
-    format!("{}\n{rows}\n{}", table::wrap(&about, width, ""), notes.text())
+    let width = usize::from(table::COLUMNS_MAX) - 1;
+    let defined = definitions(&report.rows).map(|text| format!(" {}\n", table::wrap(text, width, "   ")));
+    let defined: String = defined.collect();
+    format!("{}\n{rows}\n{defined}{}", table::wrap(&about, width, ""), notes.text())
 }
 
-fn definition(test: &Test) -> &'static str {
-    match test {
-        Test::Prefill { .. } => "prompt tokens by the time of the steps that held them",
-        Test::Decode { .. } => "tokens after the first by the time from the first to the last",
-        Test::Shared { .. } => {
-            "tokens of all samples after their first by the time from the first to the last; end to end: all tokens \
-             by the wall time, prefill included"
-        }
+/// Settings in few words; the layout of the KV buffer means nothing to a single sequence.
+fn brief(settings: Settings, samples: u32) -> String {
+    let mut words = vec![if settings.flash_attention { "FA on" } else { "FA off" }];
+    if samples > 1 {
+        words.push(if settings.kv_unified { "KV unified" } else { "KV separate" });
     }
+    words.extend(settings.weights.map(|format| format.name()));
+    words.join(", ")
 }
 
-fn slower_text(row: &BenchRow, slower: &[qeil_measure::bench::Slower]) -> String {
-    let others: Vec<String> = slower
-        .iter()
-        .map(|other| {
-            format!(
-                "{}: {} tok/s in {} s",
-                other.settings,
-                figure(other.tokens_per_s_median),
-                figure(other.wall_s_median)
-            )
-        })
-        .collect();
-    format!("{} with {} threads, measured and slower: {}", row.name, row.threads, others.join("; "))
+/// What the figures of these rows are, once each.
+fn definitions(rows: &[BenchRow]) -> impl Iterator<Item = &'static str> {
+    const PREFILL: &str = "ppN: N prompt tokens by the time of the steps that held them";
+    const DECODE: &str = "tgN: the tokens after the first by the time from the first to the last";
+    const SHARED: &str = "ppP+tgN×K: K samples sharing one prefilled prompt; their tokens after the first by the time \
+                          from the first to the last; end to end: all tokens by wall time";
+    const ATTENTION: &str = "FA: flash attention";
+    let has = |kind: fn(&Test) -> bool| rows.iter().any(|row| kind(&row.test));
+    [
+        (has(|test| matches!(test, Test::Prefill { .. })), PREFILL),
+        (has(|test| matches!(test, Test::Decode { .. })), DECODE),
+        (has(|test| matches!(test, Test::Shared { .. })), SHARED),
+        (true, ATTENTION),
+    ]
+    .into_iter()
+    .filter_map(|(shown, text)| shown.then_some(text))
+}
+
+fn slower_text(row: &BenchRow, slower: &[Slower]) -> String {
+    let samples = row.test.shape().samples;
+    let other = |other: &Slower| {
+        let (rate, wall) = (figure(other.tokens_per_s_median), figure(other.wall_s_median));
+        format!("{} {rate} tok/s, {wall} s wall", brief(other.settings, samples))
+    };
+    let others: Vec<String> = slower.iter().map(other).collect();
+    format!("also measured, and slower: {}", others.join("; "))
 }

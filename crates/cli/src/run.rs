@@ -157,7 +157,7 @@ fn show(spinner: &ProgressBar, step: &Step<'_>) {
 
 fn text(report: &RunReport, full: bool) -> String {
     let mut notes = Footnotes::default();
-    let mut answers = String::new();
+    let (mut answers, mut below) = (String::new(), String::new());
     let headers = [
         "device",
         "threads",
@@ -174,7 +174,7 @@ fn text(report: &RunReport, full: bool) -> String {
             DeviceOutcome::Answered { trust, tuning, run } => {
                 answers += &answers_of(run, full);
                 rows.add_row(row(run, &mut notes));
-                remarks(run, trust.as_deref(), tuning, &mut notes);
+                below += &remarks(run, trust.as_deref(), tuning);
             }
             DeviceOutcome::Refused { device, why } => {
                 rows.add_row(without_figures(
@@ -191,7 +191,7 @@ fn text(report: &RunReport, full: bool) -> String {
     let width = usize::from(COLUMNS_MAX);
     let asked = wrap(&printable(&question.prompt, false), width - 2, "  ");
     format!(
-        "{}\n\n{answers}{}{rows}\n{}",
+        "{}\n\n{answers}{}{rows}\n{}{below}",
         if full { format!("> {asked}") } else { format!("> {}", first_lines(&asked, SAMPLE_LINES)) },
         format_args!(
             "{} ({} {}): {} prompt tokens, {} of at most {} tokens, temperature {}, seed {}\n",
@@ -279,7 +279,7 @@ fn energy_remark(run: &AnswerRun) -> String {
     let Some(reading) = &run.energy else { return String::new() };
     let mut remark = format!("{}: {}", reading.gross.provenance, reading.gross.source);
     for flag in &reading.flags {
-        remark += &format!(". {flag}");
+        remark += &format!("; {flag}");
     }
     if reading.flags.iter().any(|flag| matches!(flag, qeil_hardware::energy::EnergyFlag::AssumedEnvelope)) {
         remark += " with --cpu-watts IDLE:MAX";
@@ -287,17 +287,18 @@ fn energy_remark(run: &AnswerRun) -> String {
     remark
 }
 
-fn remarks(run: &AnswerRun, trust: Option<&str>, tuning: &Tuning, notes: &mut Footnotes) {
-    let mut say = |remark: String| drop(notes.mark(remark));
-    let origin = if tuning.kept { " (measured earlier and kept)" } else { "" };
-    say(format!("{}: settings{origin}: {}", run.device, tuning.reason));
+/// What else a reader should know about a device that answered.
+fn remarks(run: &AnswerRun, trust: Option<&str>, tuning: &Tuning) -> String {
+    let origin = if tuning.kept { "measured earlier" } else { "measured now" };
+    let mut remarks = vec![format!("settings, {origin}: {}", tuning.reason)];
     if let Some(why) = &tuning.not_kept {
-        say(format!("{}: the settings could not be kept for the next run: {why}", run.device));
+        remarks.push(format!("the settings could not be kept for the next run: {why}"));
     }
-    if let Some(trust) = trust {
-        say(format!("{}: trusted: {trust}", run.device));
-    }
-    say(format!("{}: worker confined: {}", run.device, run.confinement));
+    remarks.extend(trust.map(|why| format!("trusted: {why}")));
+    remarks.push(format!("the worker is confined: {}", run.confinement));
+    let width = usize::from(COLUMNS_MAX) - 4;
+    let line = |remark| format!(" {}\n", wrap(&format!("{}: {remark}", run.device), width, "   "));
+    remarks.iter().map(line).collect()
 }
 
 fn without_figures(device: &str, mark: &str) -> Vec<String> {

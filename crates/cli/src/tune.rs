@@ -81,6 +81,7 @@ fn text(found: &TunedDevice) -> String {
                     figure_or_missing(*kl_nats),
                 ];
             }
+            Outcome::Skipped => settings += &notes.mark("not tried: the time for trials was over"),
             Outcome::Failed { why } => settings += &notes.mark(format!("failed: {why}")),
             Outcome::Distrusted { why } => settings += &notes.mark(format!("answers differently: {why}")),
         }
@@ -91,10 +92,10 @@ fn text(found: &TunedDevice) -> String {
         rows.add_row(row);
     }
     let threads_word = if *threads == 1 { "thread" } else { "threads" };
+    let chosen = table::wrap(&format!("Chosen: {}.", tuned.reason), usize::from(table::COLUMNS_MAX) - 1, " ");
     format!(
         "{device}, {threads} {threads_word}: {samples} samples of {output_tokens} tokens after {prompt_tokens}\n\
-         {rows}\n{} Chosen: {}.\n `qeil run` uses it for workloads of this size.\n",
+         {rows}\n{} {chosen}\n `qeil run` uses it for workloads of this size.\n",
         notes.text(),
-        tuned.reason
     )
 }

@@ -25,6 +25,9 @@ use std::time::Instant;
 const TRIAL_PREFILL_MS: f64 = 700.0;
 /// Steps a trial decodes: enough that one late step does not decide.
 const TRIAL_STEPS: u32 = 16;
+/// Milliseconds after which no further trial begins, once one has given a figure: a slow machine, or one busy with
+/// other work, keeps its user waiting no longer than a slow answer would.
+const TRIALS_MS_MAX: f64 = 30_000.0;
 /// Tokens of the uncounted first prefill, which also tells how fast prefill is.
 const CALIBRATION_TOKENS: u32 = 32;
 /// A candidate must be this much faster than an earlier one to be taken: trials vary by a few per cent.
@@ -68,6 +71,8 @@ pub enum Outcome {
         /// Why.
         why: String,
     },
+    /// It was not tried: the time for trials was over.
+    Skipped,
     /// It ran, and answered differently.
     Distrusted {
         /// The verdict of the known-answer check.
@@ -109,13 +114,20 @@ pub async fn tune(
     }
     let mut reference: Option<Vec<Vec<f32>>> = None;
     let mut trials = Vec::new();
+    let all_start = Instant::now();
+    let mut figures = 0;
     let mut attempt = async |settings: Settings| {
         let start = Instant::now();
-        let outcome = match trial(launch, base, settings, shape, copies, &mut reference).await {
-            Ok(outcome) => outcome,
-            Err(error) => Outcome::Failed { why: error.to_string() },
+        let outcome = if figures > 0 && ms_since(all_start) > TRIALS_MS_MAX {
+            Outcome::Skipped
+        } else {
+            match trial(launch, base, settings, shape, copies, &mut reference).await {
+                Ok(outcome) => outcome,
+                Err(error) => Outcome::Failed { why: error.to_string() },
+            }
         };
-        let trial = Trial { settings, outcome, took_ms: start.elapsed().as_secs_f64() * 1e3 };
+        figures += u32::from(matches!(outcome, Outcome::Measured { .. }));
+        let trial = Trial { settings, outcome, took_ms: ms_since(start) };
         on_trial(&trial);
         trial
     };
@@ -135,6 +147,10 @@ pub async fn tune(
         }
     }
     Ok(Tuned { shape, settings, reason, trials })
+}
+
+fn ms_since(start: Instant) -> f64 {
+    start.elapsed().as_secs_f64() * 1e3
 }
 
 async fn trial(
@@ -202,12 +218,15 @@ fn choose(trials: &[Trial]) -> Result<(Settings, String), MeasureError> {
     let mut best: Option<(Settings, f64)> = None;
     let mut slowest: f64 = 0.0;
     let mut failed = None;
+    let mut tried = 0;
     for trial in trials {
         match &trial.outcome {
             Outcome::Failed { why } | Outcome::Distrusted { why } => {
                 failed = failed.or_else(|| Some(why.clone()))
             }
+            Outcome::Skipped => {}
             Outcome::Measured { predicted_ms, .. } => {
+                tried += 1;
                 slowest = slowest.max(*predicted_ms);
                 if best.is_none_or(|(_, ms)| *predicted_ms < ms * (1.0 - MARGIN)) {
                     best = Some((trial.settings, *predicted_ms));
@@ -217,9 +236,8 @@ fn choose(trials: &[Trial]) -> Result<(Settings, String), MeasureError> {
     }
     let (settings, ms) = best.ok_or_else(|| MeasureError::NoCandidate(failed.unwrap_or_default()))?;
     let reason = format!(
-        "{settings}: {:.2} s predicted for the workload, the slowest of {} trials {:.2} s",
+        "{settings}: {:.3} s predicted for the workload, {:.3} s for the slowest of {tried} trials",
         ms / 1e3,
-        trials.len(),
         slowest / 1e3
     );
     Ok((settings, reason))
@@ -255,6 +273,7 @@ mod tests {
             ("the earlier of near equals", vec![measured(100.0), measured(98.0)], Some(0)),
             ("not one that answers differently", vec![measured(100.0), distrusted()], Some(0)),
             ("one that runs", vec![failed(), measured(100.0)], Some(1)),
+            ("one that was tried", vec![measured(100.0), Outcome::Skipped], Some(0)),
             ("nothing where nothing runs", vec![failed(), failed()], None),
         ];
         for (what, outcomes, expected) in cases {

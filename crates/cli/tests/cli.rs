@@ -1,0 +1,373 @@
+//! The binary as a user meets it: exit codes, error texts, JSON documents, tables.
+//!
+//! Real workers on a tiny model with random weights: what they say means nothing, what it costs is measured.
+
+use qeil_model::write::{TinyShape, tiny_llama};
+use serde_json::Value;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// A user's home with a tiny model in it.
+struct Home {
+    folder: TempDir,
+}
+
+impl Home {
+    fn new() -> Self {
+        let home = Self { folder: tempfile::tempdir().unwrap() };
+        std::fs::create_dir(home.path("shelf")).unwrap();
+        tiny_llama(&home.path("shelf/tiny.gguf"), &TinyShape::default()).unwrap();
+        home
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_qeil"));
+        command
+            .args(arguments)
+            .current_dir(self.folder.path())
+            .env("HOME", self.folder.path())
+            .env("QEIL_MODELS", self.path("shelf"))
+            .env("QEIL_CACHE", self.path("cache"))
+            // Nothing is fetched in a test: both kinds of source lead nowhere.
+            .env("HF_ENDPOINT", "http://127.0.0.1:1")
+            .env("QEIL_PIP", "false")
+            .env_remove("XDG_CONFIG_HOME")
+            .stdin(Stdio::null());
+        command
+    }
+
+    fn qeil(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    fn json(&self, arguments: &[&str]) -> Value {
+        let output = self.qeil(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{arguments:?}: {error}"))
+    }
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+fn what_is_wrong_is_said_and_coded() {
+    let home = Home::new();
+    std::fs::create_dir(home.path("folder")).unwrap();
+    std::fs::write(home.path("text.gguf"), "not a model, only its name").unwrap();
+    std::fs::write(home.path("empty.gguf"), "").unwrap();
+    // arguments, exit code, words of the report
+    let cases: &[(&[&str], i32, &[&str])] = &[
+        (&[], 2, &["Usage"]),
+        (&["fly"], 2, &["unrecognized subcommand"]),
+        (&["run", "tiny", "hello", "--samples", "0"], 2, &["--samples", "1..=256"]),
+        (&["run", "tiny", "hello", "--samples", "257"], 2, &["--samples", "1..=256"]),
+        (&["run", "tiny", ""], 2, &["empty"]),
+        (&["run", "tiny", "--prompt", "  "], 2, &["empty"]),
+        (&["run", "tiny", "-"], 2, &["standard input is empty"]),
+        (&["run", "tiny", "hello", "--prompt", "hello"], 2, &["cannot be used with"]),
+        (&["run", "tiny", "hello", "--temperature", "-1"], 2, &["between 0 and 100"]),
+        (&["run", "tiny", "hello", "--temperature", "nan"], 2, &["between 0 and 100"]),
+        (&["run", "tiny", "hello", "--cpu-watts", "9:3"], 2, &["above the idle power"]),
+        (&["bench", "tiny", "-p", "512,zero"], 2, &["zero"]),
+        (&["bench", "tiny", "--only-samples"], 2, &["--samples"]),
+        (&["run", "nowhere/none.gguf", "hello"], 1, &["no model file at nowhere/none.gguf"]),
+        (&["run", "./folder", "hello"], 1, &["./folder"]),
+        (&["run", "text.gguf", "hello"], 1, &["text.gguf", "GGUF"]),
+        (&["run", "empty.gguf", "hello"], 1, &["empty.gguf"]),
+        (&["inspect", "text.gguf"], 1, &["text.gguf", "GGUF"]),
+        (
+            &["run", "SmolLM-135M-Instruct", "hello"],
+            1,
+            &["did you mean SmolLM2-135M-Instruct", "qeil models"],
+        ),
+        (&["run", "tiny", "hello", "--device", "CUDA7"], 1, &["CUDA7", "CPU"]),
+        (&["bench", "tiny", "--device", "gpu"], 1, &["gpu", "CPU"]),
+        (&["run", "tiny", "hello", "--max-tokens", "1000000"], 1, &["1000000", "context", "at most"]),
+        (&["run", "tiny", "hello", "--grammar", "none.gbnf"], 1, &["none.gbnf", "No such file"]),
+        (&["pull", "GPT2-124M"], 1, &["did you mean GPT-2-124M"]),
+        (&["pull", "GPT-2-124M"], 1, &["GPT-2-124M could not be pulled", "Hugging Face"]),
+        (&["--", "worker"], 2, &[]),
+        (&["worker"], 1, &["started by qeil itself"]),
+    ];
+    for (arguments, code, words) in cases {
+        let output = home.qeil(arguments);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(*code), "{arguments:?}: {said}");
+        for word in *words {
+            assert!(said.contains(word), "{arguments:?} does not say {word:?}: {said}");
+        }
+        for trace in ["panicked", "RUST_BACKTRACE", "stack backtrace"] {
+            assert!(!said.contains(trace), "{arguments:?}: {said}");
+        }
+        assert!(output.stdout.is_empty(), "{arguments:?}: nothing is printed beside an error");
+    }
+}
+
+#[test]
+fn help_names_the_exit_codes() {
+    let help = stdout(&Home::new().qeil(&["--help"]));
+    for word in ["run", "bench", "tune", "pull", "models", "devices", "inspect", "Exit codes", "130"] {
+        assert!(help.contains(word), "{word}: {help}");
+    }
+    assert!(!help.contains("worker"), "the worker is nobody's command: {help}");
+}
+
+#[test]
+fn devices_list_the_cpu() {
+    let devices = Home::new().json(&["devices", "--json"]);
+    let cpu = &devices["devices"].as_array().unwrap().iter().find(|d| d["name"] == "CPU").unwrap().clone();
+    assert_eq!(cpu["kind"], "cpu");
+    assert!(cpu["memory_bytes"].as_u64().unwrap() > 0);
+    assert!(devices["cpu"]["logical_cpus"].as_u64().unwrap() > 0);
+    assert!(["measured", "estimated"].contains(&devices["energy"]["provenance"].as_str().unwrap()));
+}
+
+#[test]
+fn models_show_catalogue_and_shelf() {
+    let home = Home::new();
+    std::fs::write(home.path("shelf/broken.gguf"), "GGUF").unwrap();
+    let models = home.json(&["models", "--json"]);
+    let rows = models["models"].as_array().unwrap();
+    let row =
+        |name: &str| rows.iter().find(|row| row["name"] == name).unwrap_or_else(|| panic!("{name} missing"));
+    let default = row(models["default"].as_str().unwrap());
+    assert_eq!(default["present"], false);
+    assert_eq!(default["licence"], "Apache-2.0");
+    assert_eq!(row("tiny")["present"], true);
+    assert_eq!(row("tiny")["architecture"], "llama");
+    assert!(row("broken")["unusable"].is_string());
+    let table = stdout(&home.qeil(&["models"]));
+    assert!(table.contains("SmolLM2-135M-Instruct"), "names are not broken over lines: {table}");
+    assert_narrow(&table);
+}
+
+#[test]
+fn inspect_reckons_memory() {
+    let home = Home::new();
+    let short = home.json(&["inspect", "tiny", "--context", "100", "--json"]);
+    let long = home.json(&["inspect", "tiny", "--context", "200", "--json"]);
+    let kv = |report: &Value| report["kv_bytes"].as_u64().unwrap();
+    assert_eq!(kv(&long), 2 * kv(&short));
+    let weights = short["facts"]["weight_bytes"].as_u64().unwrap();
+    assert_eq!(short["memory_bytes"].as_u64().unwrap(), weights + kv(&short));
+    let table = stdout(&home.qeil(&["inspect", "tiny"]));
+    assert!(table.contains("trained context"));
+    assert_narrow(&table);
+}
+
+/// Tables fit 100 columns.
+fn assert_narrow(text: &str) {
+    for line in text.lines() {
+        assert!(line.chars().count() <= 100, "{} columns: {line}", line.chars().count());
+    }
+}
+
+const QUICK: [&str; 10] =
+    ["--samples", "3", "--max-tokens", "6", "--device", "CPU", "--threads", "1", "--flash-attention", "off"];
+
+#[test]
+fn run_answers_with_figures_and_their_provenance() {
+    let home = Home::new();
+    let mut arguments = vec!["run", "tiny", "what is this?", "--json", "--cpu-watts", "2:10"];
+    arguments.extend(QUICK);
+    let first = home.json(&arguments);
+    assert_eq!(first["question"]["samples"], 3);
+    let device = &first["devices"][0];
+    assert_eq!(device["outcome"], "answered", "{device}");
+    assert_eq!(device["trust"], Value::Null, "the CPU is the reference");
+    let run = &device["run"];
+    assert_eq!(run["device"], "CPU");
+    assert_eq!(run["threads"], 1);
+    assert_eq!(run["settings"]["flash_attention"], false);
+    let samples = run["samples"].as_array().unwrap();
+    assert_eq!(samples.len(), 3);
+    let tokens: u64 = samples.iter().map(|sample| sample["tokens"].as_u64().unwrap()).sum();
+    assert_eq!(run["emitted_tokens"].as_u64().unwrap(), tokens);
+    for figure in
+        ["prefill_tokens_per_s", "first_token_ms", "wall_s", "own_prefill_wall_s", "shared_prefill_speedup"]
+    {
+        assert!(run[figure].as_f64().unwrap() > 0.0, "{figure}: {run}");
+    }
+    let energy = &run["energy"]["gross"];
+    let each = run["joules_per_token"]["value"].as_f64().unwrap();
+    assert!((energy["value"].as_f64().unwrap() / tokens as f64 - each).abs() < 1e-9);
+    if energy["provenance"] == "estimated" {
+        let source = energy["source"].as_str().unwrap();
+        assert!(source.contains("2.00 W idle") && source.contains("given by the user"), "{source}");
+    }
+
+    // The settings are kept, and the same seed draws the same samples.
+    let second = home.json(&arguments);
+    assert_eq!(second["devices"][0]["run"]["samples"], run["samples"]);
+    assert_eq!(second["devices"][0]["tuning"]["kept"], true, "{}", second["devices"][0]["tuning"]);
+}
+
+#[test]
+fn run_prints_a_table_that_fits() {
+    let home = Home::new();
+    let mut arguments = vec!["run", "tiny", "what is this?", "--weights", "file", "--system", "be brief"];
+    arguments.extend(QUICK);
+    let output = home.qeil(&arguments);
+    let text = stdout(&output);
+    assert!(output.status.success(), "{}", stderr(&output));
+    for word in ["CPU", "tok/s", "J/token", "first token", "¹", "temperature 0.8", "seed 0", "confined"] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    assert_narrow(&text);
+}
+
+#[test]
+fn a_prompt_comes_through_standard_input() {
+    let home = Home::new();
+    let mut arguments = vec!["run", "tiny", "-", "--json", "--no-compare", "--weights", "file"];
+    arguments.extend(QUICK);
+    let mut child = home.command(&arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all("from a pipe".as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["question"]["prompt"], "from a pipe");
+    assert_eq!(report["devices"][0]["run"]["shared_prefill_speedup"], Value::Null);
+    assert_eq!(report["devices"][0]["run"]["comparison_missing"], "not asked for");
+}
+
+#[test]
+fn a_grammar_binds_and_a_bad_one_fails_without_killing() {
+    let home = Home::new();
+    std::fs::write(home.path("good.gbnf"), "root ::= \"ab\" \"c\"").unwrap();
+    std::fs::write(home.path("bad.gbnf"), "root ::= (").unwrap();
+    let run = |grammar: &str| {
+        let mut arguments =
+            vec!["run", "tiny", "x", "--json", "--no-compare", "--weights", "file", "--grammar", grammar];
+        arguments.extend(QUICK);
+        home.qeil(&arguments)
+    };
+    let report: Value = serde_json::from_slice(&run("good.gbnf").stdout).unwrap();
+    for sample in report["devices"][0]["run"]["samples"].as_array().unwrap() {
+        assert_eq!(sample["text"], "abc", "{sample}");
+    }
+    let output = run("bad.gbnf");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "no device answered");
+    assert_eq!(report["devices"][0]["outcome"], "failed");
+    assert!(report["devices"][0]["why"].as_str().unwrap().contains("grammar"), "{report}");
+}
+
+#[test]
+fn bench_measures_what_was_asked() {
+    let home = Home::new();
+    let reports = home.json(&[
+        "bench",
+        "tiny",
+        "-p",
+        "16,32",
+        "-n",
+        "8",
+        "-k",
+        "2",
+        "-t",
+        "1",
+        "-r",
+        "2",
+        "--json",
+        "--flash-attention",
+        "auto",
+    ]);
+    let rows = reports[0]["rows"].as_array().unwrap();
+    let names: Vec<&str> = rows.iter().map(|row| row["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["pp16", "pp32", "tg8", "pp16+tg8×2", "pp32+tg8×2"]);
+    for row in rows {
+        assert_eq!(row["tokens_per_s"]["repetitions"], 2);
+        let [least, median, most] =
+            ["min", "median", "max"].map(|k| row["tokens_per_s"][k].as_f64().unwrap());
+        assert!(0.0 < least && least <= median && median <= most, "{row}");
+        let candidates = if row["name"].as_str().unwrap().contains('×') { 4 } else { 2 };
+        assert_eq!(row["slower"].as_array().unwrap().len(), candidates - 1, "{row}");
+    }
+    let text =
+        stdout(&home.qeil(&["bench", "tiny", "-p", "16", "-n", "8", "-k", "2", "-t", "1,2", "-r", "2"]));
+    assert!(text.contains("pp16+tg8×2") && text.contains("FA"), "{text}");
+    assert_narrow(&text);
+}
+
+#[test]
+fn tune_shows_its_trials() {
+    let home = Home::new();
+    let found = home.json(&["tune", "tiny", "-p", "20", "-n", "8", "-k", "2", "--device", "cpu", "--json"]);
+    let tuned = &found[0]["tuned"];
+    assert!(tuned["trials"].as_array().unwrap().len() >= 4, "{tuned}");
+    let chosen = &tuned["settings"];
+    let trial =
+        tuned["trials"].as_array().unwrap().iter().find(|trial| trial["settings"] == *chosen).unwrap();
+    assert_eq!(trial["outcome"]["outcome"], "measured", "what is chosen was measured");
+    let text = stdout(&home.qeil(&["tune", "tiny", "-p", "20", "-n", "8", "-k", "1", "--device", "cpu"]));
+    assert!(text.contains("Chosen"), "{text}");
+    assert_narrow(&text);
+}
+
+#[test]
+fn interrupted_it_leaves_no_worker_behind() {
+    let home = Home::new();
+    let child = home
+        .command(&[
+            "bench",
+            "tiny",
+            "-p",
+            "64",
+            "-n",
+            "2000",
+            "-t",
+            "1",
+            "-r",
+            "1000",
+            "--flash-attention",
+            "off",
+        ])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let pid = child.id();
+    let worker = until(|| workers_of(pid).first().copied());
+    let kill = Command::new("kill").args(["-INT", &pid.to_string()]).status().unwrap();
+    assert!(kill.success());
+    let status = { child }.wait().unwrap();
+    assert_eq!(status.code(), Some(130));
+    until(|| (!PathBuf::from(format!("/proc/{worker}")).exists()).then_some(()));
+}
+
+/// Children of `pid` that have begun to compute: their name is the program's, their argument `worker`.
+fn workers_of(pid: u32) -> Vec<u32> {
+    let children = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let child: u32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
+        let stat = std::fs::read_to_string(format!("/proc/{child}/stat")).ok()?;
+        let parent: u32 = stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok()?;
+        let arguments = std::fs::read_to_string(format!("/proc/{child}/cmdline")).ok()?;
+        (parent == pid && arguments.ends_with("worker\0")).then_some(child)
+    });
+    children.collect()
+}
+
+/// Wait for something that must happen, a minute at most.
+fn until<T>(mut happened: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(60) {
+        if let Some(found) = happened() {
+            return found;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    panic!("it did not happen within a minute");
+}
