@@ -16,6 +16,7 @@
 //! ```text
 //! worker      Hello { version }
 //! supervisor  Load(spec)                      worker  Loaded(..)  or  Refused(..) and exit
+            (Probe and Transcode instead: one answer, and exit)
 //! supervisor  Generate { id, request }        worker  Admitted { id, .. }  or  Rejected { id, .. }
 //!                                             worker  Tokens(..)*   one event a step, all sequences together
 //!                                             worker  SampleDone { id, .. }* and at last Done { id, .. }
@@ -183,7 +184,7 @@ pub enum Event {
         id: u64,
         /// The prompt's tokens.
         prompt: Vec<Token>,
-        /// How many of them were found in the prefix cache (known when its prefill starts: counted again in usage).
+        /// Requests that wait in front of it.
         queued: u32,
     },
     /// A request was not accepted: terminal.
