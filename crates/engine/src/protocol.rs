@@ -16,7 +16,7 @@
 //! ```text
 //! worker      Hello { version }
 //! supervisor  Load(spec)                      worker  Loaded(..)  or  Refused(..) and exit
-            (Probe and Transcode instead: one answer, and exit)
+//!             (Probe and Transcode instead: one answer, and exit)
 //! supervisor  Generate { id, request }        worker  Admitted { id, .. }  or  Rejected { id, .. }
 //!                                             worker  Tokens(..)*   one event a step, all sequences together
 //!                                             worker  SampleDone { id, .. }* and at last Done { id, .. }
