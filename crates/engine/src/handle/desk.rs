@@ -224,9 +224,11 @@ impl Desk {
                 }
                 other => Err(other),
             }),
-            Event::Hello { .. } | Event::Devices(_) | Event::Transcoded(_) | Event::Loaded(_) | Event::Refused(_) => {
-                Err("a message of the start after the start".into())
-            }
+            Event::Hello { .. }
+            | Event::Devices(_)
+            | Event::Transcoded(_)
+            | Event::Loaded(_)
+            | Event::Refused(_) => Err("a message of the start after the start".into()),
         }
     }
 }

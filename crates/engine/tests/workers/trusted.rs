@@ -15,12 +15,16 @@ async fn honest_devices_are_trusted_and_wrong_ones_are_not() {
         let candidate = Worker::start(&worker(), other).await.unwrap();
 
         let honest = check_against(&candidate, &reference).await.unwrap();
-        assert!(honest.trusted, "{honest:?}");
-        candidate.inject(Fault::WrongNumbers(2.0)).await.unwrap();
-        let wrong = check_against(&candidate, &reference).await.unwrap();
-        assert!(!wrong.trusted && wrong.kl_nats > KL_NATS_MAX, "{wrong:?}");
-        candidate.inject(Fault::WrongNumbers(0.0)).await.unwrap();
         let known = answers(&reference).await.unwrap();
+        assert!(honest.trusted, "{honest:?}");
+        eprintln!("honest: {}", honest.why);
+        for size in [1.0, 2.0, 8.0] {
+            candidate.inject(Fault::WrongNumbers(size)).await.unwrap();
+            let wrong = check(&candidate, &known).await.unwrap();
+            eprintln!("every logit off by up to {size}: {}", wrong.why);
+            assert!(!wrong.trusted && wrong.kl_nats > KL_NATS_MAX, "{size}: {wrong:?}");
+        }
+        candidate.inject(Fault::WrongNumbers(0.0)).await.unwrap();
         assert_eq!(check(&candidate, &known).await.unwrap(), honest, "it computes right again");
 
         candidate.kill().await;
