@@ -133,7 +133,7 @@ pub(super) fn read<R: Read + Seek>(
         if kind == TokenKind::Byte && !is_byte_spelling(&text) {
             return Err(GgufError::invalid(field, format!("the byte token `{}`", shown()), "spelt `<0xNN>`"));
         }
-        if CONTROL_BY_SPELLING.iter().any(|spelling| spelling.as_bytes() == text) {
+        if is_control_spelling(&text) {
             kind = TokenKind::Control;
         }
         let special = matches!(kind, TokenKind::Control | TokenKind::UserDefined | TokenKind::Unknown);
@@ -205,6 +205,12 @@ fn named_ids(metadata: &BTreeMap<String, Value>) -> Vec<u32> {
     });
     // Defaults of SentencePiece (1, 2) and byte-level BPE (11).
     named.chain([1, 2, 11]).collect()
+}
+
+fn is_control_spelling(text: &[u8]) -> bool {
+    // Few tokens begin like one, so few are compared with the list.
+    matches!(text, [b'<' | b'_' | b'[', ..])
+        && CONTROL_BY_SPELLING.iter().any(|known| known.as_bytes() == text)
 }
 
 fn is_byte_spelling(text: &[u8]) -> bool {
