@@ -190,22 +190,20 @@ fn text(report: &RunReport, full: bool) -> String {
     let question = &report.question;
     let width = usize::from(COLUMNS_MAX);
     let asked = wrap(&printable(&question.prompt, false), width - 2, "  ");
-    format!(
-        "{}\n\n{answers}{}{rows}\n{}{below}",
-        if full { format!("> {asked}") } else { format!("> {}", first_lines(&asked, SAMPLE_LINES)) },
-        format_args!(
-            "{} ({} {}): {} prompt tokens, {} of at most {} tokens, temperature {}, seed {}\n",
-            report.model.path.file_stem().unwrap_or_default().to_string_lossy(),
-            table::parameters(report.model.parameters),
-            report.model.quantisation,
-            question.prompt_tokens,
-            if question.samples == 1 { "1 sample".into() } else { format!("{} samples", question.samples) },
-            question.tokens_max,
-            question.sampling.temperature,
-            question.sampling.seed,
-        ),
-        notes.text()
-    )
+    let about = format!(
+        "{} ({} {}): {} prompt tokens, {} of at most {} tokens, temperature {}, seed {}",
+        report.model.path.file_stem().unwrap_or_default().to_string_lossy(),
+        table::parameters(report.model.parameters),
+        report.model.quantisation,
+        question.prompt_tokens,
+        if question.samples == 1 { "1 sample".into() } else { format!("{} samples", question.samples) },
+        question.tokens_max,
+        question.sampling.temperature,
+        question.sampling.seed,
+    );
+    let asked = if full { asked } else { first_lines(&asked, SAMPLE_LINES) };
+    let about = wrap(&about, width, "");
+    format!("> {asked}\n\n{answers}{about}\n{rows}\n{}{below}", notes.text())
 }
 
 fn first_lines(wrapped: &str, count: usize) -> String {

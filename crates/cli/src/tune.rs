@@ -45,7 +45,9 @@ pub async fn tune(arguments: TuneArguments) -> Result<String> {
             spinner.set_message(format!("{}: tried {}", device.name, trial.settings));
         })
         .await?;
-        if let Some(kept) = Kept::of_user() {
+        if let Some(kept) = Kept::of_user()
+            && tuned.is_complete()
+        {
             kept.keep(&Key::new(&base, &device.description, shape, None, copies.is_some())?, &tuned)?;
         }
         all.push(TunedDevice { device: device.name.clone(), threads: base.threads, tuned });
@@ -92,10 +94,15 @@ fn text(found: &TunedDevice) -> String {
         rows.add_row(row);
     }
     let threads_word = if *threads == 1 { "thread" } else { "threads" };
+    let kept = if tuned.is_complete() {
+        "`qeil run` uses it for workloads of this size."
+    } else {
+        "Not kept: the machine was too slow or too busy to try all of them."
+    };
     let chosen = table::wrap(&format!("Chosen: {}.", tuned.reason), usize::from(table::COLUMNS_MAX) - 1, " ");
     format!(
         "{device}, {threads} {threads_word}: {samples} samples of {output_tokens} tokens after {prompt_tokens}\n\
-         {rows}\n{} {chosen}\n `qeil run` uses it for workloads of this size.\n",
+         {rows}\n{} {chosen}\n {kept}\n",
         notes.text(),
     )
 }

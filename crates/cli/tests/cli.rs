@@ -1,6 +1,7 @@
 //! The binary as a user meets it: exit codes, error texts, JSON documents, tables.
 //!
 //! Real workers on a tiny model with random weights: what they say means nothing, what it costs is measured.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 use qeil_model::write::{TinyShape, tiny_llama};
 use serde_json::Value;

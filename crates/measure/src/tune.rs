@@ -93,6 +93,13 @@ pub struct Tuned {
     pub trials: Vec<Trial>,
 }
 
+impl Tuned {
+    /// Whether every candidate was tried: a choice among a few is good enough for now, not for keeping.
+    pub fn is_complete(&self) -> bool {
+        !self.trials.iter().any(|trial| trial.outcome == Outcome::Skipped)
+    }
+}
+
 /// Try the candidates for `shape` with `base` naming model, device and threads; then, where `copies` says so, other
 /// formats of the weights under the settings that won. Copies that lose are deleted.
 ///
@@ -236,7 +243,7 @@ fn choose(trials: &[Trial]) -> Result<(Settings, String), MeasureError> {
     }
     let (settings, ms) = best.ok_or_else(|| MeasureError::NoCandidate(failed.unwrap_or_default()))?;
     let reason = format!(
-        "{settings}: {:.3} s predicted for the workload, {:.3} s for the slowest of {tried} trials",
+        "{settings}: {:.3} s predicted for the workload, {:.3} s for the slowest of {tried} tried",
         ms / 1e3,
         slowest / 1e3
     );
