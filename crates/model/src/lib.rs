@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`gguf`] | bounded reader of GGUF metadata and tensor table; weights are never read |
 //! | [`facts`] | what the metadata says: architecture, shapes, parameters, memory needs |
-//! | [`write`] | writer of GGUF files with made-up weights |
+//! | [`mod@write`] | writer of GGUF files with made-up weights |
 //! | [`catalogue`] | the models known by name, and where they come from |
 //! | [`pull`] | download: sources in order, resumable, verified, renamed into place |
 //! | [`shelf`] | the folder of pulled models; turns a name or a path into a file |
