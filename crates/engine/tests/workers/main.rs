@@ -16,6 +16,7 @@ mod mutations;
 mod parts;
 mod peer;
 mod trusted;
+mod weights;
 
 pub use parts::{PART, entry_part};
 
