@@ -11,6 +11,8 @@
 //!   checked here first. What cannot be checked kills this process, and only this one.
 #![allow(unsafe_code)] // the one place: see above
 
+mod grammar;
+
 use crate::request::Token;
 use crate::spec::{DeviceEntry, DeviceKind, LoadSpec, Loaded, TranscodeSpec, WeightFormat};
 use llama_cpp_sys_2 as sys;
@@ -515,10 +517,9 @@ impl Backend for Engine {
     }
 
     fn grammar(&self, text: &str) -> Option<Box<dyn Grammar>> {
-        let text = CString::new(text).ok()?;
-        // SAFETY: two NUL-terminated strings and a vocabulary that outlives the worker's requests.
-        let raw = unsafe { sys::llama_sampler_init_grammar(self.vocab, text.as_ptr(), c"root".as_ptr()) };
-        if raw.is_null() { None } else { Some(Box::new(Gbnf { raw, all: Vec::new() })) }
+        // SAFETY: the requests that hold grammars end before the engine that owns the vocabulary does.
+        let grammar = unsafe { grammar::Gbnf::compile(self.vocab, text) };
+        grammar.map(|grammar| Box::new(grammar) as Box<dyn Grammar>)
     }
 
     fn rest(&mut self) {
@@ -527,66 +528,6 @@ impl Backend for Engine {
             self._pool.iter().for_each(|pool| unsafe { sys::ggml_threadpool_pause(pool.0) });
             self.paused = true;
         }
-    }
-}
-
-struct Gbnf {
-    raw: *mut sys::llama_sampler,
-    all: Vec<sys::llama_token_data>,
-}
-
-impl Drop for Gbnf {
-    fn drop(&mut self) {
-        // SAFETY: created by init or clone, freed once.
-        unsafe { sys::llama_sampler_free(self.raw) }
-    }
-}
-
-impl Gbnf {
-    fn apply(&mut self) {
-        let mut array = sys::llama_token_data_array {
-            data: self.all.as_mut_ptr(),
-            size: self.all.len(),
-            selected: -1,
-            sorted: false,
-        };
-        // SAFETY: an array of `size` candidates that outlives the call; the grammar sampler changes logits only.
-        unsafe { sys::llama_sampler_apply(self.raw, &mut array) }
-    }
-}
-
-impl Grammar for Gbnf {
-    fn allows(&mut self, token: Token) -> bool {
-        self.all.clear();
-        self.all.push(sys::llama_token_data { id: token, logit: 0.0, p: 0.0 });
-        self.apply();
-        self.all[0].logit.is_finite()
-    }
-
-    fn mask(&mut self, logits: &mut [f32]) {
-        self.all.clear();
-        let candidates = logits.iter().enumerate();
-        self.all.extend(candidates.map(|(i, &logit)| sys::llama_token_data {
-            id: i as Token,
-            logit,
-            p: 0.0,
-        }));
-        self.apply();
-        for candidate in &self.all {
-            if let Some(logit) = usize::try_from(candidate.id).ok().and_then(|i| logits.get_mut(i)) {
-                *logit = candidate.logit;
-            }
-        }
-    }
-
-    fn accept(&mut self, token: Token) {
-        // SAFETY: only called with tokens that `allows` or `mask` let pass; anything else would throw inside.
-        unsafe { sys::llama_sampler_accept(self.raw, token) }
-    }
-
-    fn duplicate(&self) -> Box<dyn Grammar> {
-        // SAFETY: clones a live sampler.
-        Box::new(Self { raw: unsafe { sys::llama_sampler_clone(self.raw) }, all: Vec::new() })
     }
 }
 
