@@ -8,7 +8,6 @@ use indicatif::ProgressBar;
 use qeil_engine::handle::{Launch, probe_devices};
 use qeil_engine::spec::LoadSpec;
 use qeil_measure::bench::{BenchPlan, BenchReport, BenchRow, Slower, Test, bench as measure};
-use qeil_measure::settings::Settings;
 use qeil_measure::survey::{select, spec};
 use qeil_measure::weights::Copies;
 use std::time::Duration;
@@ -30,14 +29,13 @@ pub async fn bench(arguments: BenchArguments) -> Result<String> {
         let auto = arguments.weights == Weights::Auto;
         let copies = if auto { Copies::of_user(parameters, device) } else { None };
         let plan = plan(&arguments, copies);
+        // A run that is cut off has shown the rows it had.
         let row_done = |row: &BenchRow| {
-            spinner.set_message(format!(
-                "{}: {} with {} threads {} tok/s",
-                device.name,
-                row.name,
-                row.threads,
-                figure(row.tokens_per_s.median)
-            ));
+            let (median, threads) = (figure(row.tokens_per_s.median), row.threads);
+            table::progress(
+                &spinner,
+                &format!("{}: {}, threads {threads}: {median} tok/s", device.name, row.name),
+            );
         };
         reports.push(measure(&launch, &base, &plan, row_done).await?);
     }
@@ -106,7 +104,7 @@ fn text(report: &BenchReport) -> String {
             figure_or_missing(row.first_token_ms.as_ref().map(|s| s.median)),
             figure_or_missing(row.end_to_end_tokens_per_s.as_ref().map(|s| s.median)),
             figure(row.wall_s.median),
-            brief(row.settings, row.test.shape().samples) + &slower,
+            table::brief(row.settings, row.test.shape().samples) + &slower,
         ]);
     }
     let repetitions = report.rows.first().map_or(0, |row| row.tokens_per_s.repetitions);
@@ -123,16 +121,6 @@ fn text(report: &BenchReport) -> String {
     let defined = definitions(&report.rows).map(|text| format!(" {}\n", table::wrap(text, width, "   ")));
     let defined: String = defined.collect();
     format!("{}\n{rows}\n{defined}{}", table::wrap(&about, width, ""), notes.text())
-}
-
-/// Settings in few words; the layout of the KV buffer means nothing to a single sequence.
-fn brief(settings: Settings, samples: u32) -> String {
-    let mut words = vec![if settings.flash_attention { "FA on" } else { "FA off" }];
-    if samples > 1 {
-        words.push(if settings.kv_unified { "KV unified" } else { "KV separate" });
-    }
-    words.extend(settings.weights.map(|format| format.name()));
-    words.join(", ")
 }
 
 /// What the figures of these rows are, once each.
@@ -157,7 +145,7 @@ fn slower_text(row: &BenchRow, slower: &[Slower]) -> String {
     let samples = row.test.shape().samples;
     let other = |other: &Slower| {
         let (rate, wall) = (figure(other.tokens_per_s_median), figure(other.wall_s_median));
-        format!("{} {rate} tok/s, {wall} s wall", brief(other.settings, samples))
+        format!("{} {rate} tok/s, {wall} s wall", table::brief(other.settings, samples))
     };
     let others: Vec<String> = slower.iter().map(other).collect();
     format!("also measured, and slower: {}", others.join("; "))

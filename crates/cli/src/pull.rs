@@ -91,10 +91,6 @@ impl Progress for Bar {
     }
 
     fn message(&mut self, text: &str) {
-        if self.0.is_hidden() {
-            eprintln!("{text}");
-        } else {
-            self.0.println(text);
-        }
+        table::progress(&self.0, text);
     }
 }

@@ -2,7 +2,10 @@
 
 use anyhow::Result;
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, presets};
+use indicatif::ProgressBar;
+use qeil_measure::settings::Settings;
 use serde::Serialize;
+use std::io::Write;
 
 /// Widest output: wide enough for the tables, narrow enough for half a screen.
 pub const COLUMNS_MAX: u16 = 100;
@@ -87,6 +90,26 @@ pub fn wrap(text: &str, width: usize, indent: &str) -> String {
         }
     }
     lines.join(&format!("\n{indent}"))
+}
+
+/// Settings in few words; the layout of the KV buffer means nothing to a single sequence.
+pub fn brief(settings: Settings, samples: u32) -> String {
+    let mut words = vec![if settings.flash_attention { "FA on" } else { "FA off" }];
+    if samples > 1 {
+        words.push(if settings.kv_unified { "KV unified" } else { "KV separate" });
+    }
+    words.extend(settings.weights.map(|format| format.name()));
+    words.join(", ")
+}
+
+/// A line of progress on standard error, above the spinner where there is a terminal.
+pub fn progress(spinner: &ProgressBar, line: &str) {
+    if spinner.is_hidden() {
+        // Fails only where standard error is closed: nobody is there to read it.
+        let _ = writeln!(std::io::stderr(), "{line}");
+    } else {
+        spinner.println(line);
+    }
 }
 
 /// Numbered remarks below a table; the same remark keeps its number.

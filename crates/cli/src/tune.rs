@@ -71,7 +71,8 @@ fn text(found: &TunedDevice) -> String {
     ];
     let mut rows = table::table(&headers, 1..6);
     for trial in &tuned.trials {
-        let (mut settings, mut figures) = (trial.settings.to_string(), vec![MISSING.to_owned(); 4]);
+        let (mut settings, mut figures) =
+            (table::brief(trial.settings, samples), vec![MISSING.to_owned(); 4]);
         match &trial.outcome {
             Outcome::Measured {
                 prefill_tokens_per_s, decode_tokens_per_s, predicted_ms, kl_nats, ..
@@ -89,7 +90,10 @@ fn text(found: &TunedDevice) -> String {
         }
         let mut row = vec![settings];
         row.extend(figures);
-        row.push(figure(trial.took_ms / 1e3));
+        row.push(match trial.outcome {
+            Outcome::Skipped => MISSING.into(),
+            _ => figure(trial.took_ms / 1e3),
+        });
         row.push(if trial.settings == tuned.settings { "yes".into() } else { String::new() });
         rows.add_row(row);
     }
@@ -102,7 +106,7 @@ fn text(found: &TunedDevice) -> String {
     let chosen = table::wrap(&format!("Chosen: {}.", tuned.reason), usize::from(table::COLUMNS_MAX) - 1, " ");
     format!(
         "{device}, {threads} {threads_word}: {samples} samples of {output_tokens} tokens after {prompt_tokens}\n\
-         {rows}\n{} {chosen}\n {kept}\n",
+         {rows}\n FA: flash attention\n{} {chosen}\n {kept}\n",
         notes.text(),
     )
 }

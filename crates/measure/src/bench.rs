@@ -11,7 +11,7 @@
 //! row is the fastest one's; the others stand beside it.
 
 use crate::error::MeasureError;
-use crate::settings::{CANDIDATES, Settings};
+use crate::settings::Settings;
 use crate::shape::Shape;
 use crate::stats::{Summary, tokens_per_s};
 use crate::timed::{Timed, timed};
@@ -135,11 +135,11 @@ pub struct Slower {
 pub struct BenchReport {
     /// The model file.
     pub model: String,
-    /// llama.cpp's one-line description of the model.
+    /// llama.cpp's one-line description of the model, under the settings of the first row.
     pub model_description: String,
     /// Its parameters.
     pub parameters: u64,
-    /// Bytes of its weights.
+    /// Bytes of its weights, under the settings of the first row.
     pub weight_bytes: u64,
     /// Device.
     pub device: String,
@@ -155,12 +155,12 @@ pub struct BenchReport {
 
 /// Runs of one test under one candidate.
 struct Measured {
-    test: Test,
     settings: Settings,
     runs: Vec<Timed>,
 }
 
-/// Measure `plan` with `base` naming model and device. `on_row` is told of every row as soon as it is known.
+/// Measure `plan` with `base` naming model and device. `on_row` is told of every row as soon as it is known. The
+/// candidates of one test follow each other directly, so that a machine that slows down meanwhile favours none much.
 ///
 /// # Errors
 /// When a worker cannot be started or dies, or a run gives no figure.
@@ -170,30 +170,27 @@ pub async fn bench(
     plan: &BenchPlan,
     mut on_row: impl FnMut(&BenchRow),
 ) -> Result<BenchReport, MeasureError> {
-    let mut loaded: Option<Loaded> = None;
+    let mut first: Option<Loaded> = None;
     let mut rows = Vec::new();
     for &threads in &plan.threads {
         let base = LoadSpec { threads, ..base.clone() };
-        let mut measured: Vec<Measured> = Vec::new();
-        for (settings, tests) in assignments(launch, &base, plan).await? {
-            let mut spec = base.clone();
-            settings.apply(launch, plan.copies.as_ref().map(|copies| &copies.cache), &mut spec).await?;
-            fit_all(&tests, &mut spec)?;
-            let worker = Worker::start(launch, spec).await?;
-            for test in tests {
-                let runs = repeat(&worker, test, plan).await?;
-                measured.push(Measured { test, settings, runs });
+        for &test in &plan.tests {
+            let mut measured = Vec::new();
+            for settings in candidates(launch, &base, plan, test).await? {
+                let mut spec = LoadSpec { prefix_cache_tokens: 0, ..base.clone() };
+                settings.apply(launch, plan.copies.as_ref().map(|copies| &copies.cache), &mut spec).await?;
+                test.shape().fit(&mut spec, false)?;
+                let worker = Worker::start(launch, spec).await?;
+                measured.push(Measured { settings, runs: repeat(&worker, test, plan).await? });
+                first.get_or_insert_with(|| worker.loaded().clone());
+                worker.stop().await;
             }
-            loaded = Some(worker.loaded().clone());
-            worker.stop().await;
-        }
-        for test in &plan.tests {
-            let row = best_row(*test, threads, measured.iter().filter(|m| m.test == *test))?;
+            let row = best_row(test, threads, &measured)?;
             on_row(&row);
             rows.push(row);
         }
     }
-    let loaded = loaded.ok_or(MeasureError::NothingToMeasure)?;
+    let loaded = first.ok_or(MeasureError::NothingToMeasure)?;
     Ok(BenchReport {
         model: base.model.display().to_string(),
         model_description: loaded.model_description,
@@ -207,56 +204,19 @@ pub async fn bench(
     })
 }
 
-/// Which settings to measure which tests under.
-async fn assignments(
+/// The settings to measure a test under.
+async fn candidates(
     launch: &Launch,
     base: &LoadSpec,
     plan: &BenchPlan,
-) -> Result<Vec<(Settings, Vec<Test>)>, MeasureError> {
-    let mut assigned = Vec::new();
-    if plan.copies.is_some() {
-        for &test in &plan.tests {
-            let shape = test.shape();
-            let tuned = tune(launch, base, shape, plan.flash_attention, plan.copies.as_ref(), |_| {}).await?;
-            assigned.push((tuned.settings, vec![test]));
-        }
-        return Ok(assigned);
+    test: Test,
+) -> Result<Vec<Settings>, MeasureError> {
+    let shape = test.shape();
+    if plan.copies.is_none() {
+        return Ok(Settings::candidates(shape.samples, plan.flash_attention));
     }
-    for &settings in CANDIDATES {
-        let suits =
-            |t: &&Test| Settings::candidates(t.shape().samples, plan.flash_attention).contains(&settings);
-        let tests: Vec<Test> = plan.tests.iter().filter(suits).copied().collect();
-        if !tests.is_empty() {
-            assigned.push((settings, tests));
-        }
-    }
-    Ok(assigned)
-}
-
-/// Size the context for the largest of the tests.
-fn fit_all(tests: &[Test], spec: &mut LoadSpec) -> Result<(), MeasureError> {
-    let mut largest = spec.clone();
-    for (i, test) in tests.iter().enumerate() {
-        let mut one = spec.clone();
-        test.shape().fit(&mut one, false)?;
-        if i == 0 || one.context_tokens > largest.context_tokens {
-            largest.context_tokens = one.context_tokens;
-        }
-        if i == 0 || one.sequences > largest.sequences {
-            largest.sequences = one.sequences;
-        }
-    }
-    // Separate buffers divide the context by the number of sequences, so the longest test needs its share in each.
-    if !spec.kv_unified {
-        let per_sequence = tests.iter().map(|t| t.shape()).max_by_key(|s| s.prompt_tokens + s.output_tokens);
-        if let Some(longest) = per_sequence {
-            Shape { samples: largest.sequences, ..longest }.fit(&mut largest, false)?;
-        }
-    }
-    *spec = largest;
-    spec.prefix_cache_tokens = 0;
-    spec.batch_tokens = spec.batch_tokens.max(spec.sequences);
-    Ok(spec.check()?)
+    let tuned = tune(launch, base, shape, plan.flash_attention, plan.copies.as_ref(), |_| {}).await?;
+    Ok(vec![tuned.settings])
 }
 
 async fn repeat(worker: &Worker, test: Test, plan: &BenchPlan) -> Result<Vec<Timed>, MeasureError> {
@@ -281,13 +241,9 @@ async fn repeat(worker: &Worker, test: Test, plan: &BenchPlan) -> Result<Vec<Tim
     Ok(runs)
 }
 
-fn best_row<'a>(
-    test: Test,
-    threads: u32,
-    candidates: impl Iterator<Item = &'a Measured>,
-) -> Result<BenchRow, MeasureError> {
+fn best_row(test: Test, threads: u32, candidates: &[Measured]) -> Result<BenchRow, MeasureError> {
     let mut rows = Vec::new();
-    for Measured { settings, runs, .. } in candidates {
+    for Measured { settings, runs } in candidates {
         let summary = |figure: &dyn Fn(&Timed) -> Option<f64>| {
             runs.iter().map(figure).collect::<Option<Vec<f64>>>().and_then(|values| Summary::of(&values))
         };
@@ -345,6 +301,7 @@ pub fn random_tokens(random: &mut Random, count: u32, vocab_tokens: u32) -> Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::CANDIDATES;
     use qeil_engine::request::Usage;
 
     fn run(prompt: u32, emitted: u32, prefill_ms: f64, decode_ms: f64, wall_s: f64) -> Timed {
@@ -378,17 +335,15 @@ mod tests {
         let test = Test::Prefill { prompt_tokens: 100 };
         let measured = [
             Measured {
-                test,
                 settings: CANDIDATES[0],
                 runs: vec![run(100, 0, 200.0, 0.0, 0.2), run(100, 0, 220.0, 0.0, 0.2)],
             },
             Measured {
-                test,
                 settings: CANDIDATES[1],
                 runs: vec![run(100, 0, 100.0, 0.0, 0.1), run(100, 0, 900.0, 0.0, 0.9)],
             },
         ];
-        let row = best_row(test, 2, measured.iter()).unwrap();
+        let row = best_row(test, 2, &measured).unwrap();
         assert_eq!(row.settings, CANDIDATES[1], "median of 1000 and 111 tok/s is above 477");
         assert_eq!(row.slower.len(), 1);
         assert_eq!(row.slower[0].settings, CANDIDATES[0]);
@@ -399,30 +354,9 @@ mod tests {
     #[test]
     fn a_run_without_a_figure_is_an_error() {
         let test = Test::Decode { output_tokens: 8 };
-        let measured = [Measured { test, settings: CANDIDATES[0], runs: vec![run(1, 1, 1.0, 0.0, 0.1)] }];
-        assert!(matches!(best_row(test, 1, measured.iter()), Err(MeasureError::NoFigure { .. })));
-        assert!(matches!(best_row(test, 1, [].iter()), Err(MeasureError::NothingToMeasure)));
-    }
-
-    #[test]
-    fn one_worker_has_room_for_all_its_tests() {
-        let tests = [
-            Test::Prefill { prompt_tokens: 2000 },
-            Test::Decode { output_tokens: 100 },
-            Test::Shared { prompt_tokens: 500, output_tokens: 100, samples: 16 },
-        ];
-        for kv_unified in [true, false] {
-            let mut spec = LoadSpec { kv_unified, ..LoadSpec::new("m.gguf", "CPU") };
-            fit_all(&tests, &mut spec).unwrap();
-            for test in tests {
-                let mut alone = spec.clone();
-                test.shape().fit(&mut alone, false).unwrap();
-                assert!(alone.sequences <= spec.sequences, "{}", test.name());
-                let share =
-                    |s: &LoadSpec| if kv_unified { s.context_tokens } else { s.context_tokens / s.sequences };
-                assert!(share(&alone) <= share(&spec), "{} unified {kv_unified}", test.name());
-            }
-        }
+        let measured = [Measured { settings: CANDIDATES[0], runs: vec![run(1, 1, 1.0, 0.0, 0.1)] }];
+        assert!(matches!(best_row(test, 1, &measured), Err(MeasureError::NoFigure { .. })));
+        assert!(matches!(best_row(test, 1, &[]), Err(MeasureError::NothingToMeasure)));
     }
 
     #[test]

@@ -28,6 +28,9 @@ const TRIAL_STEPS: u32 = 16;
 /// Milliseconds after which no further trial begins, once one has given a figure: a slow machine, or one busy with
 /// other work, keeps its user waiting no longer than a slow answer would.
 const TRIALS_MS_MAX: f64 = 30_000.0;
+/// Milliseconds of decoding after which a trial makes do with the steps it has; twice the expected time of its prefill
+/// comes on top.
+const TRIAL_DECODE_MS_MAX: f64 = 2_000.0;
 /// Tokens of the uncounted first prefill, which also tells how fast prefill is.
 const CALIBRATION_TOKENS: u32 = 32;
 /// A candidate must be this much faster than an earlier one to be taken: trials vary by a few per cent.
@@ -181,7 +184,12 @@ async fn trial(
     let affordable = (rate * TRIAL_PREFILL_MS / 1e3) as u32;
     let part = affordable.clamp(CALIBRATION_TOKENS.min(shape.prompt_tokens), shape.prompt_tokens);
     let steps = shape.output_tokens.min(TRIAL_STEPS + 1);
-    let run = timed(&worker, request(prefix(part), shape.samples, steps)).await?;
+    let mut partial = request(prefix(part), shape.samples, steps);
+    if rate > 0.0 {
+        let prefill_ms = f64::from(part) / rate * 1e3;
+        partial.deadline_ms = Some((2.0 * prefill_ms + TRIAL_DECODE_MS_MAX) as u32);
+    }
+    let run = timed(&worker, partial).await?;
     let answers = trust::answers(&worker).await?;
     worker.stop().await;
 
