@@ -28,7 +28,8 @@ fn built_in_entries_are_complete() {
         assert!(bytes > entry.parameters * 2 / 5 && bytes < entry.parameters * 4, "{}", entry.name);
         for source in &entry.sources {
             if let Source::HuggingFace(file) = source {
-                let pinned = file.revision.len() == 40 && file.revision.chars().all(|c| c.is_ascii_hexdigit());
+                let pinned =
+                    file.revision.len() == 40 && file.revision.chars().all(|c| c.is_ascii_hexdigit());
                 assert!(pinned || file.revision == "main", "{}", entry.name);
             }
         }
@@ -82,9 +83,14 @@ fn wrong_entries_are_refused() {
         ("x", pip("package = \"git+https://x\", file = \"f\""), "plain name"),
         ("x", pip("package = \"p\", file = \"/etc/passwd\""), "relative path"),
         ("x", pip("package = \"p\""), "either package and file"),
-        ("x", pip("package = \"p\", file = \"f\", parts = [{ package = \"p\", file = \"f\" }]"), "either package"),
+        (
+            "x",
+            pip("package = \"p\", file = \"f\", parts = [{ package = \"p\", file = \"f\" }]"),
+            "either package",
+        ),
     ] {
-        let error = Catalogue::builtin().unwrap().merge_text(&entry(name, &rest), "test").unwrap_err().to_string();
+        let error =
+            Catalogue::builtin().unwrap().merge_text(&entry(name, &rest), "test").unwrap_err().to_string();
         assert!(error.contains(expected) && error.starts_with("test"), "{name} {rest}: {error}");
     }
     let twice = entry("x", HUB) + &entry("X", HUB);
@@ -110,7 +116,9 @@ fn names_and_paths_are_resolved() {
     assert_eq!(shelf.list().unwrap(), [], "a shelf that is not there is empty");
 
     fs::create_dir_all(shelf.root().join("folder.gguf")).unwrap();
-    for name in ["Zeta.gguf", "alpha-Q4_0.gguf", ".hidden.gguf", "half.gguf.part", "half.gguf.sha256", "notes.txt"] {
+    for name in
+        ["Zeta.gguf", "alpha-Q4_0.gguf", ".hidden.gguf", "half.gguf.part", "half.gguf.sha256", "notes.txt"]
+    {
         fs::write(shelf.root().join(name), "GGUF").unwrap();
     }
     let listed: Vec<_> = shelf.list().unwrap().into_iter().map(|m| (m.name, m.bytes)).collect();
