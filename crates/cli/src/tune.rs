@@ -84,7 +84,7 @@ fn text(found: &TunedDevice) -> String {
                     figure_or_missing(*kl_nats),
                 ];
             }
-            Outcome::Skipped => settings += &notes.mark("not tried: the time for trials was over"),
+            Outcome::Skipped => settings += &notes.mark("no figure: the time for trials was over"),
             Outcome::Failed { why } => settings += &notes.mark(format!("failed: {why}")),
             Outcome::Distrusted { why } => settings += &notes.mark(format!("answers differently: {why}")),
         }
