@@ -249,7 +249,9 @@ fn choose(trials: &[Trial]) -> Result<(Settings, String), MeasureError> {
             }
         }
     }
-    let (settings, ms) = best.ok_or_else(|| MeasureError::NoCandidate(failed.unwrap_or_default()))?;
+    let (settings, ms) = best.ok_or_else(|| {
+        MeasureError::NoCandidate(failed.unwrap_or_else(|| "it gave no figure in its time".into()))
+    })?;
     let reason = format!(
         "{settings}: {:.3} s predicted for the workload, {:.3} s for the slowest of {tried} tried",
         ms / 1e3,
