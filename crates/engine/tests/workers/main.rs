@@ -15,6 +15,7 @@ mod moves;
 mod mutations;
 mod parts;
 mod peer;
+mod second_backend;
 mod trusted;
 mod weights;
 
