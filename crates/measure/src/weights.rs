@@ -2,7 +2,7 @@
 //!
 //! A 4-bit file is the smallest, not always the fastest. On one processor with bfloat16 instructions the same weights
 //! widened to bfloat16 prefilled 2.7 times as fast and decoded sixteen samples twice as fast, at three times the
-//! memory; on another it would be the other way round. So [`crate::tune`] tries the formats that the machine has room
+//! memory; on another it may be the other way round. So [`crate::tune`] tries the formats that the machine has room
 //! for, and the winner's copy is kept in the user's cache folder, named after the file it was made from. The copies
 //! can be deleted at any time. What a copy changes in the model's answers is measured by the known-answer check
 //! like any other candidate's.
@@ -16,8 +16,8 @@ use std::time::UNIX_EPOCH;
 
 /// Formats tried beside the file's own, most promising first.
 pub const FORMATS: [WeightFormat; 3] = [WeightFormat::Bf16, WeightFormat::F16, WeightFormat::Q8_0];
-/// Largest share of the memory now free that the weights may take in another format: the KV cache, the system and
-/// the user's own programs need the rest.
+/// Largest share of the device's memory that the weights may take in another format: the KV cache, the system and the
+/// user's own programs need the rest. (Of all memory: ggml reports all of a processor's memory as free.)
 const MEMORY_SHARE_MAX: f64 = 0.25;
 
 /// The folder of copies.
@@ -91,17 +91,17 @@ impl Copies {
     /// the files' own.
     pub fn of_user(parameters: u64, device: &DeviceEntry) -> Option<Self> {
         let folder = crate::kept::user_cache()?.join("weights");
-        let formats = formats_that_fit(parameters, device.memory_free_bytes);
+        let formats = formats_that_fit(parameters, device.memory_bytes);
         (device.kind == DeviceKind::Cpu && !formats.is_empty())
             .then(|| Self { cache: WeightCache::new(folder), formats })
     }
 }
 
-/// The formats that `parameters` weights would fit in, given the memory now free.
-fn formats_that_fit(parameters: u64, free_bytes: Option<u64>) -> Vec<WeightFormat> {
-    let Some(free) = free_bytes else { return Vec::new() };
+/// The formats that `parameters` weights would fit in, given the device's memory.
+fn formats_that_fit(parameters: u64, memory_bytes: Option<u64>) -> Vec<WeightFormat> {
+    let Some(memory) = memory_bytes else { return Vec::new() };
     let bytes = |format: &WeightFormat| parameters as f64 * format.bits_per_weight() / 8.0;
-    FORMATS.into_iter().filter(|format| bytes(format) <= free as f64 * MEMORY_SHARE_MAX).collect()
+    FORMATS.into_iter().filter(|format| bytes(format) <= memory as f64 * MEMORY_SHARE_MAX).collect()
 }
 
 #[cfg(test)]
