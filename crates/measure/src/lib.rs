@@ -15,6 +15,7 @@
 //! | [`settings`] | the settings that change speed and not answers: the table of candidates |
 //! | [`shape`] | how large a context a workload needs |
 //! | [`timed`] | one request, or several at once, with the clock and the meter around it |
+//! | [`profile`] | sweeps: what each cell of a designed grid costs, saved row by row |
 //! | [`report`] | the documents that `--json` prints |
 //! | [`stats`] | medians, spreads and intervals |
 
@@ -22,6 +23,7 @@ pub mod answer;
 pub mod bench;
 pub mod error;
 pub mod kept;
+pub mod profile;
 pub mod question;
 pub mod report;
 pub mod settings;

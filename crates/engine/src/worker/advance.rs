@@ -128,9 +128,14 @@ impl<B: Backend, C: Clock> Stepper<B, C> {
                 Lane::Sample(j, s) => {
                     self.jobs[j].samples[s].fed += n;
                     if self.jobs[j].pending(s) == 0
-                        && let Some(logits) = self.backend.logits(row - 1).map(<[f32]>::to_vec)
+                        && let Some(logits) = self.backend.logits(row - 1)
                     {
-                        self.draw(j, s, &logits, &mut drawn);
+                        // One buffer for all rows: a fresh one of this size costs page faults every time.
+                        let mut copy = std::mem::take(&mut self.row);
+                        copy.clear();
+                        copy.extend_from_slice(logits);
+                        self.draw(j, s, &copy, &mut drawn);
+                        self.row = copy;
                     }
                 }
             }

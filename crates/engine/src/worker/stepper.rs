@@ -51,6 +51,8 @@ pub struct Stepper<B, C> {
     pub(super) incoming: HashMap<u64, Incoming>,
     pub(super) outbox: Vec<Event>,
     pub(super) sampler: Sampler,
+    /// The row of logits that is being drawn from.
+    pub(super) row: Vec<f32>,
     pub(super) counts: Counts,
     pub(super) noise: f32,
 }
@@ -68,6 +70,7 @@ impl<B: Backend, C: Clock> Stepper<B, C> {
             incoming: HashMap::new(),
             outbox: Vec::new(),
             sampler: Sampler::default(),
+            row: Vec::new(),
             counts: Counts::default(),
             noise: 0.0,
         }

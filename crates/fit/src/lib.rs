@@ -1,0 +1,1 @@
+//! From stored measurements to laws, predictions, metrics and charts. Nothing here measures.
