@@ -15,7 +15,7 @@ use crate::settings::Settings;
 use crate::shape::Shape;
 use crate::stats::{Summary, tokens_per_s};
 use crate::timed::{Timed, timed};
-use crate::tune::tune;
+use crate::tune::{THOROUGH, tune};
 use crate::weights::Copies;
 use qeil_engine::handle::{Launch, Worker};
 use qeil_engine::request::{GenerateRequest, Prompt, Sampling, Token};
@@ -215,7 +215,8 @@ async fn candidates(
     if plan.copies.is_none() {
         return Ok(Settings::candidates(shape.samples, plan.flash_attention));
     }
-    let tuned = tune(launch, base, shape, plan.flash_attention, plan.copies.as_ref(), |_| {}).await?;
+    let tuned =
+        tune(launch, base, shape, plan.flash_attention, plan.copies.as_ref(), THOROUGH, |_| {}).await?;
     Ok(vec![tuned.settings])
 }
 
@@ -293,9 +294,16 @@ impl Random {
     }
 }
 
+impl Random {
+    /// A number below `bound` (which must not be 0); the bias of the remainder is below bound / 2^64.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+}
+
 /// `count` token ids below `vocab_tokens`, as llama-bench takes them: any id, special ones included.
 pub fn random_tokens(random: &mut Random, count: u32, vocab_tokens: u32) -> Vec<Token> {
-    (0..count).map(|_| (random.next() % u64::from(vocab_tokens.max(1))) as Token).collect()
+    (0..count).map(|_| random.below(vocab_tokens.max(1).into()) as Token).collect()
 }
 
 #[cfg(test)]

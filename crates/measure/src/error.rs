@@ -65,6 +65,20 @@ pub enum MeasureError {
         /// Settings it ran under.
         settings: String,
     },
+    /// The store of measurements.
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
+    /// A cell with depth computed another number of prompt tokens than it should.
+    #[error(
+        "{computed} prompt tokens were computed instead of {asked}: this model's memory cannot be continued from a \
+         prefix that was computed before, so leave the depth axis at 0"
+    )]
+    DepthNotKept {
+        /// Tokens that were to be computed.
+        asked: u32,
+        /// Tokens that were.
+        computed: u32,
+    },
     /// A plan without tests.
     #[error("nothing to measure: give at least one prompt length, output length or number of samples")]
     NothingToMeasure,
