@@ -4,6 +4,7 @@
 //! the usage exit code; what depends on the machine (a device, a file) is checked where it is used.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use qeil_model::write::synth::Quantisation;
 use std::path::PathBuf;
 
 /// What `--help` says about exit codes, and what `main` keeps to.
@@ -40,6 +41,8 @@ pub enum Command {
     Devices(OutputArguments),
     /// Show what a model file is and how much memory it needs
     Inspect(InspectArguments),
+    /// Write a model of a published shape with random weights, to measure what cannot be pulled
+    Synth(SynthArguments),
     /// Hold one model for a supervisor (started by qeil itself)
     #[command(hide = true)]
     Worker,
@@ -295,6 +298,28 @@ pub struct InspectArguments {
     pub json: bool,
 }
 
+#[derive(Debug, Args)]
+pub struct SynthArguments {
+    /// Which shape, as `--list` names it
+    #[arg(required_unless_present = "list")]
+    pub family: Option<String>,
+    /// Show the shapes that are known, and where they come from
+    #[arg(long, conflicts_with = "family")]
+    pub list: bool,
+    /// Format of the weights: F32, F16, BF16, Q8_0, Q4_0 or Q4_1
+    #[arg(long, value_name = "FORMAT", default_value = "Q4_0", value_parser = quantisation)]
+    pub quant: Quantisation,
+    /// File to write [default: FAMILY-weightless-FORMAT among the models]
+    #[arg(long, short = 'o', value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// The same seed writes the same file
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Print one JSON document instead of a line or a table
+    #[arg(long)]
+    pub json: bool,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Weights {
     /// As they are in the file
@@ -332,6 +357,13 @@ fn real<const LEAST: i32, const MOST: i32>(text: &str) -> Result<f32, String> {
     } else {
         Err(format!("it must lie between {LEAST} and {MOST}"))
     }
+}
+
+fn quantisation(text: &str) -> Result<Quantisation, String> {
+    Quantisation::named(text).ok_or_else(|| {
+        let names = Quantisation::ALL.map(Quantisation::name);
+        format!("it must be one of {}", names.join(", "))
+    })
 }
 
 fn watts(text: &str) -> Result<(f64, f64), String> {

@@ -11,6 +11,7 @@ mod models;
 //mod profile;
 mod pull;
 mod run;
+mod synth;
 mod table;
 mod tune;
 
@@ -79,6 +80,7 @@ async fn dispatch(arguments: Arguments) -> Result<Output> {
         Command::Models(arguments) => models::models(&arguments).map(Output::from),
         Command::Devices(arguments) => devices::devices(&arguments).await.map(Output::from),
         Command::Inspect(arguments) => inspect::inspect(&arguments).map(Output::from),
+        Command::Synth(arguments) => synth::synth(arguments).await.map(Output::from),
         Command::Worker => unreachable_worker(),
     }
 }

@@ -141,6 +141,9 @@ pub struct BenchReport {
     pub parameters: u64,
     /// Bytes of its weights, under the settings of the first row.
     pub weight_bytes: u64,
+    /// Whether its weights are random ones: the figures are those of its shape.
+    #[serde(default)]
+    pub weightless: bool,
     /// Device.
     pub device: String,
     /// The driver's words for it.
@@ -170,6 +173,7 @@ pub async fn bench(
     plan: &BenchPlan,
     mut on_row: impl FnMut(&BenchRow),
 ) -> Result<BenchReport, MeasureError> {
+    let weightless = qeil_model::inspect(&base.model)?.weightless;
     let mut first: Option<Loaded> = None;
     let mut rows = Vec::new();
     for &threads in &plan.threads {
@@ -196,6 +200,7 @@ pub async fn bench(
         model_description: loaded.model_description,
         parameters: loaded.parameters,
         weight_bytes: loaded.weight_bytes,
+        weightless,
         device: loaded.device,
         device_description: loaded.device_description,
         cpu_features: loaded.cpu_features,

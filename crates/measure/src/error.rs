@@ -3,6 +3,7 @@
 use qeil_engine::handle::EngineError;
 use qeil_engine::request::RequestError;
 use qeil_engine::spec::OutOfBounds;
+use qeil_model::InspectError;
 use qeil_model::template::TemplateError;
 
 /// Why something could not be measured.
@@ -11,6 +12,9 @@ pub enum MeasureError {
     /// The engine did not do what it was asked.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The model file is refused.
+    #[error(transparent)]
+    Model(#[from] InspectError),
     /// The request is wrong.
     #[error(transparent)]
     Request(#[from] RequestError),
