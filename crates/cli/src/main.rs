@@ -8,7 +8,7 @@ mod bench;
 mod devices;
 mod inspect;
 mod models;
-//mod profile;
+mod profile;
 mod pull;
 mod run;
 mod synth;
@@ -75,7 +75,7 @@ async fn dispatch(arguments: Arguments) -> Result<Output> {
         Command::Run(arguments) => run::run(arguments).await,
         Command::Bench(arguments) => bench::bench(arguments).await.map(Output::from),
         Command::Tune(arguments) => tune::tune(arguments).await.map(Output::from),
-        Command::Profile(_) => unreachable_worker(),
+        Command::Profile(arguments) => profile::profile(arguments).await.map(Output::from),
         Command::Pull(arguments) => pull::pull(arguments).await.map(Output::from),
         Command::Models(arguments) => models::models(&arguments).map(Output::from),
         Command::Devices(arguments) => devices::devices(&arguments).await.map(Output::from),

@@ -10,7 +10,9 @@ use qeil_engine::spec::{DeviceEntry, DeviceKind, LoadSpec};
 use qeil_hardware::Roots;
 use qeil_hardware::cpu::Cpu;
 use qeil_hardware::energy::{EnergyMeter, Envelope};
+use qeil_hardware::machine::Machine;
 use qeil_hardware::roofline::{peak_f32, read_bandwidth};
+use qeil_hardware::thermal;
 use qeil_hardware::usage::{CpuTimes, interference};
 use qeil_measure::profile::{
     Axes, Cell, Host, Instruments, Observation, Plan, Progress, Roofline, Stopping, Subject, SweepEvent, csv,
@@ -27,8 +29,9 @@ use std::path::{Path, PathBuf};
 
 /// Seconds of measuring that `--quick` stays below: with loading, two minutes.
 const QUICK_S: f64 = 80.0;
-/// Seconds of idleness measured before a run where a counter can measure it.
-const IDLE_S: f64 = 2.0;
+/// How the limits of a processor are come by.
+const ROOFLINE_SOURCE: &str = "measured: threads that sum a buffer larger than the caches; threads of independent \
+                               32-bit multiply-adds";
 
 /// The store that the user named, or the usual one.
 pub fn store_path(named: Option<&Path>) -> Result<PathBuf> {
@@ -44,31 +47,27 @@ pub async fn profile(arguments: ProfileArguments) -> Result<String> {
     let roots = Roots::default();
     let launch = Launch::this_program()?;
     let devices = select(probe_devices(&launch).await?, &arguments.devices)?;
-    let bar = ProgressBar::new(0).with_style(ProgressStyle::with_template("{wide_bar} {pos}/{len} cells  {msg}")?);
+    let bar =
+        ProgressBar::new(0).with_style(ProgressStyle::with_template("{wide_bar} {pos}/{len} cells  {msg}")?);
     let subjects = subjects(&arguments.models, &bar).await?;
     let plan = plan(&arguments, &subjects, &devices);
     let host = host(&roots, &devices);
     let id = store.begin(&plan, &host, !arguments.new)?;
-    let before = store.done(id)?.observations.len();
-    if before > 0 {
-        table::progress(&bar, &format!("going on with a sweep that has {before} rows"));
+    let done = store.done(id)?;
+    if !done.observations.is_empty() {
+        table::progress(&bar, &format!("going on with a sweep that has {} rows", done.observations.len()));
     }
-
-    rooflines(&mut store, id, &plan, &devices, &bar)?;
-    let mut meter = EnergyMeter::open(&roots, envelope(&arguments, &roots)?);
-    if meter.missing().is_none() {
-        bar.set_message("measuring the idle machine");
-        let idle = meter.measure_idle(std::time::Duration::from_secs_f64(IDLE_S));
-        if let Some(idle) = idle {
-            meter.set_idle(idle);
-        }
+    for roofline in rooflines(&plan, &devices, &done.rooflines, &bar) {
+        store.save_roofline(id, &roofline)?;
     }
-    let covered = |name: &str| devices.iter().any(|device| device.name == name && device.kind == DeviceKind::Cpu);
+    let meter = EnergyMeter::open(&roots, envelope(&arguments, &roots)?);
+    let covered =
+        |name: &str| devices.iter().any(|device| device.name == name && device.kind == DeviceKind::Cpu);
     let with = Instruments {
         launch: &launch,
         meter: &|device| covered(device).then_some(&meter),
         temperature_c: &|device| {
-            if covered(device) { qeil_hardware::thermal::cpu_temperature_c(&roots) } else { None }
+            if covered(device) { processor_c(&roots) } else { None }
         },
         bystanders: &|| {
             let (before, roots) = (CpuTimes::read(&roots).ok(), roots.clone());
@@ -76,7 +75,8 @@ pub async fn profile(arguments: ProfileArguments) -> Result<String> {
         },
     };
     let mut failures = Vec::new();
-    sweep(&with, &mut store, id, &plan, &subjects, |event| show(&bar, &event, arguments.json, &mut failures)).await?;
+    sweep(&with, &mut store, id, &plan, &subjects, |event| show(&bar, &event, arguments.json, &mut failures))
+        .await?;
     bar.finish_and_clear();
 
     let rows = store.done(id)?.observations;
@@ -149,14 +149,15 @@ fn plan(arguments: &ProfileArguments, subjects: &[Subject], devices: &[DeviceEnt
     }
 }
 
+/// Degrees Celsius of the processor, if a sensor tells.
+fn processor_c(roots: &Roots) -> Option<f64> {
+    let all = thermal::temperatures(roots);
+    Some(thermal::processor(&all)?.reading.as_ref().ok()?.0)
+}
+
 fn host(roots: &Roots, devices: &[DeviceEntry]) -> Host {
-    let cpu = Cpu::read(roots);
-    let machine = qeil_hardware::machine::Machine::read(roots);
     Host {
-        cpu: cpu.model.unwrap_or_else(|| "unknown processor".into()),
-        logical_cpus: cpu.logical_cpus,
-        memory_bytes: machine.memory_bytes,
-        kernel: machine.kernel.unwrap_or_else(|| "unknown kernel".into()),
+        machine: Machine::read(roots),
         devices: devices.iter().map(|d| (d.name.clone(), d.description.clone())).collect(),
         qeil_version: qeil_measure::VERSION.into(),
         engine_version: qeil_engine::ENGINE_VERSION.into(),
@@ -166,34 +167,33 @@ fn host(roots: &Roots, devices: &[DeviceEntry]) -> Host {
 fn envelope(arguments: &ProfileArguments, roots: &Roots) -> Result<Envelope> {
     match arguments.cpu_watts {
         Some((idle, max)) => Ok(Envelope::from_watts(Watts(idle), Watts(max))?),
-        None => Ok(Envelope::of_machine(roots, &Cpu::read(roots))),
+        None => Ok(Envelope::assumed(&Cpu::read(roots))),
     }
 }
 
-/// Measure what the processor can do at most, once a sweep: of other devices we know no such probe.
-fn rooflines(
-    store: &mut Store,
-    id: qeil_measure::store::SweepId,
-    plan: &Plan,
-    devices: &[DeviceEntry],
-    bar: &ProgressBar,
-) -> Result<()> {
-    for device in devices.iter().filter(|device| device.kind == DeviceKind::Cpu) {
-        for &threads in &plan.threads {
+/// What the processor can do at most, measured once a sweep; of other devices we know no such probe.
+fn rooflines<'a>(
+    plan: &'a Plan,
+    devices: &'a [DeviceEntry],
+    known: &'a [Roofline],
+    bar: &'a ProgressBar,
+) -> impl Iterator<Item = Roofline> {
+    let processors = devices.iter().filter(|device| device.kind == DeviceKind::Cpu);
+    let pairs = processors.flat_map(|device| plan.threads.iter().map(move |&threads| (device, threads)));
+    pairs
+        .filter(|(device, threads)| {
+            !known.iter().any(|roof| roof.device == device.name && roof.threads == *threads)
+        })
+        .map(|(device, threads)| {
             bar.set_message(format!("{}: bandwidth and arithmetic of {threads} threads", device.name));
-            let roofline = Roofline {
+            Roofline {
                 device: device.name.clone(),
                 threads,
                 read_bytes_per_s: read_bandwidth(threads),
                 f32_flop_per_s: peak_f32(threads),
-                source: "measured: threads that sum a buffer larger than the caches; threads of independent 32-bit \
-                         multiply-adds"
-                    .into(),
-            };
-            store.save_roofline(id, &roofline)?;
-        }
-    }
-    Ok(())
+                source: ROOFLINE_SOURCE.into(),
+            }
+        })
 }
 
 fn show(bar: &ProgressBar, event: &SweepEvent<'_>, json: bool, failures: &mut Vec<String>) {
@@ -251,11 +251,16 @@ fn text(rows: &[Observation], rooflines: &[Roofline], failures: &[String], store
     let mut labels = Vec::new();
     for ((_, _, name, cell), rows) in &cells {
         let median = |of: &dyn Fn(&Observation) -> Option<f64>| {
-            rows.iter().map(|row| of(row)).collect::<Option<Vec<f64>>>().and_then(|v| Summary::of(&v)).map(|s| s.median)
+            rows.iter()
+                .map(|row| of(row))
+                .collect::<Option<Vec<f64>>>()
+                .and_then(|v| Summary::of(&v))
+                .map(|s| s.median)
         };
         let step_ms = median(&|row| row.decode_ms_per_step());
         let roof = rooflines.iter().find(|roof| roof.device == cell.device && roof.threads == cell.threads);
-        let share = roof.zip(step_ms).map(|(roof, ms)| rows[0].step_bytes() / (ms / 1e3) / roof.read_bytes_per_s);
+        let share =
+            roof.zip(step_ms).map(|(roof, ms)| rows[0].step_bytes() / (ms / 1e3) / roof.read_bytes_per_s);
         let mut name = (*name).to_owned();
         if rows[0].model.weightless {
             name += &notes.mark("weightless: random weights in the true shapes, so speed and energy only");
@@ -263,7 +268,8 @@ fn text(rows: &[Observation], rooflines: &[Roofline], failures: &[String], store
         if rows.iter().any(|row| row.disturbed) {
             name += &notes.mark("disturbed: other programs used the CPU meanwhile");
         }
-        let energy = median(&|row| Some(row.energy.as_ref()?.gross.value.0 / f64::from(row.emitted_tokens())));
+        let energy =
+            median(&|row| Some(row.energy.as_ref()?.gross.value.0 / f64::from(row.emitted_tokens())));
         labels.extend(rows.iter().filter_map(|row| Some(row.energy.as_ref()?.gross.provenance)));
         out.add_row([
             name,
@@ -278,7 +284,9 @@ fn text(rows: &[Observation], rooflines: &[Roofline], failures: &[String], store
         ]);
     }
     let energy = match labels.iter().min() {
-        Some(weakest) => format!(" Energy, gross by emitted token: {weakest} (`qeil doctor` says from what).\n"),
+        Some(weakest) => {
+            format!(" Energy, gross by emitted token: {weakest} (`qeil doctor` says from what).\n")
+        }
         None => String::new(),
     };
     let failed: String = failures.iter().map(|text| format!(" Not measured: {text}\n")).collect();

@@ -116,6 +116,8 @@ pub struct Done {
     pub observations: Vec<Observation>,
     /// Cells that need nothing more: checksum of the model, cell, why.
     pub finished: Vec<(String, Cell, String)>,
+    /// What its devices can do at most.
+    pub rooflines: Vec<Roofline>,
 }
 
 /// The user's store: `$QEIL_DATA/measurements.sqlite`, else in the place that the system names for data. `None` without
@@ -221,7 +223,12 @@ impl Store {
             .into_iter()
             .map(|(row, sha256, cell, why)| Ok((sha256, self.parse("finished", row, &cell)?, why)))
             .collect::<Result<_, StoreError>>()?;
-        Ok(Done { observations, finished })
+        let rooflines = self.documents(
+            "roofline",
+            "SELECT rowid, document FROM roofline WHERE sweep = ?1",
+            params![sweep.0],
+        )?;
+        Ok(Done { observations, finished, rooflines })
     }
 
     /// Save a row. When this returns, the row is on disk.
@@ -284,6 +291,18 @@ impl Store {
         Ok(())
     }
 
+    /// How many sweeps there are.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn sweeps(&self) -> Result<u64, StoreError> {
+        let count: i64 = self
+            .connection
+            .query_row("SELECT COUNT(*) FROM sweep", [], |row| row.get(0))
+            .map_err(|source| self.failed(source))?;
+        Ok(count.unsigned_abs())
+    }
+
     /// All rows of all sweeps, oldest first.
     ///
     /// # Errors
@@ -341,4 +360,108 @@ fn text<T: Serialize>(value: &T) -> String {
 /// Milliseconds since 1970.
 pub(crate) fn now_unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::profile::tests::{host, plan, row};
+
+    fn store() -> (tempfile::TempDir, PathBuf, Store) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("made/here/store.sqlite");
+        let store = Store::open(&path).unwrap();
+        (folder, path, store)
+    }
+
+    #[test]
+    fn rows_come_back_as_they_went() {
+        let (_folder, path, mut store) = store();
+        let sweep = store.begin(&plan(), &host(), true).unwrap();
+        let rows = [row(1.0, Some(2.0), 3.0), Observation { repetition: 1, ..row(4.0, None, 5.0) }];
+        for row in &rows {
+            store.save(sweep, row).unwrap();
+        }
+        let cell = rows[0].cell.clone();
+        store.finish_cell(sweep, "00", &cell, "narrow").unwrap();
+        drop(store);
+        let store = Store::open(&path).unwrap();
+        let done = store.done(sweep).unwrap();
+        assert_eq!(done.observations, rows);
+        assert_eq!(done.finished, [("00".to_owned(), cell, "narrow".to_owned())]);
+        assert_eq!(store.observations().unwrap(), rows);
+    }
+
+    #[test]
+    fn a_repetition_is_saved_once() {
+        let (_folder, _, mut store) = store();
+        let sweep = store.begin(&plan(), &host(), true).unwrap();
+        store.save(sweep, &row(1.0, None, 1.0)).unwrap();
+        assert!(matches!(store.save(sweep, &row(2.0, None, 1.0)), Err(StoreError::Database { .. })));
+    }
+
+    #[test]
+    fn an_unfinished_sweep_of_the_same_plan_and_host_goes_on() {
+        let (_folder, _, mut store) = store();
+        let first = store.begin(&plan(), &host(), true).unwrap();
+        assert_eq!(store.begin(&plan(), &host(), true).unwrap(), first);
+        let other = Plan { seed: 9, ..plan() };
+        assert_ne!(store.begin(&other, &host(), true).unwrap(), first);
+        let newer = Host { qeil_version: "9".into(), ..host() };
+        assert_ne!(store.begin(&plan(), &newer, true).unwrap(), first);
+        let again = store.begin(&plan(), &host(), false).unwrap();
+        assert_ne!(again, first, "asked not to resume");
+        store.finish(again).unwrap();
+        assert_eq!(store.begin(&plan(), &host(), true).unwrap(), first, "the other is still unfinished");
+        store.finish(first).unwrap();
+        assert_ne!(store.begin(&plan(), &host(), true).unwrap(), first);
+        assert_eq!(store.sweeps().unwrap(), 5);
+    }
+
+    #[test]
+    fn the_latest_roofline_counts() {
+        let (_folder, _, mut store) = store();
+        let roof = |read_bytes_per_s| Roofline {
+            device: "CPU".into(),
+            threads: 2,
+            read_bytes_per_s,
+            f32_flop_per_s: 1e9,
+            source: "test".into(),
+        };
+        let first = store.begin(&plan(), &host(), true).unwrap();
+        store.save_roofline(first, &roof(1.0)).unwrap();
+        let second = store.begin(&plan(), &host(), false).unwrap();
+        store.save_roofline(second, &roof(2.0)).unwrap();
+        store.save_roofline(second, &Roofline { threads: 1, ..roof(3.0) }).unwrap();
+        let found: Vec<_> =
+            store.rooflines().unwrap().iter().map(|r| (r.threads, r.read_bytes_per_s)).collect();
+        assert_eq!(found, [(1, 3.0), (2, 2.0)]);
+        assert_eq!(store.done(first).unwrap().rooflines, [roof(1.0)]);
+    }
+
+    #[test]
+    fn what_is_no_store_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = folder.path().join("text");
+        std::fs::write(
+            &text,
+            "this is a text file, and a long one, so that it is no empty database\n".repeat(20),
+        )
+        .unwrap();
+        let error = Store::open(&text).unwrap_err().to_string();
+        assert!(error.contains("not a database"), "{error}");
+
+        let (_folder, path, store) = store();
+        store.connection.pragma_update(None, "user_version", 99).unwrap();
+        drop(store);
+        let error = Store::open(&path).unwrap_err();
+        assert!(matches!(error, StoreError::Newer { found: 99, .. }), "{error}");
+
+        let (_folder, path, mut store) = self::store();
+        let sweep = store.begin(&plan(), &host(), true).unwrap();
+        store.save(sweep, &row(1.0, None, 1.0)).unwrap();
+        store.connection.execute("UPDATE observation SET document = '{'", []).unwrap();
+        let error = Store::open(&path).unwrap().observations().unwrap_err().to_string();
+        assert!(error.contains("observation") && error.contains("row 1"), "{error}");
+    }
 }

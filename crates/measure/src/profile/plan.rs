@@ -3,19 +3,14 @@
 use super::observation::{Cell, Observation};
 use crate::settings::Settings;
 use crate::stats::Summary;
+use qeil_hardware::machine::Machine;
 use serde::{Deserialize, Serialize};
 
 /// The machine and the program: measurements made under another one are no repetitions of these.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Host {
-    /// Its processor.
-    pub cpu: String,
-    /// Logical processors.
-    pub logical_cpus: u32,
-    /// Bytes of memory.
-    pub memory_bytes: Option<u64>,
-    /// Kernel and its version.
-    pub kernel: String,
+    /// The machine.
+    pub machine: Machine,
     /// Each device's name and its driver's words for it.
     pub devices: Vec<(String, String)>,
     /// Version of QEIL.

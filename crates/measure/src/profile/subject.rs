@@ -40,10 +40,10 @@ impl Subject {
             parameters_non_embedding: facts.parameters_non_embedding,
             quantisation: facts.quantisation.clone(),
             weight_bytes: facts.weight_bytes,
-            step_bytes: facts.weight_bytes,
+            step_bytes: facts.step_bytes,
             kv_bytes_per_token: facts.kv_bytes(KV_CONTEXT_TOKENS, TensorType::F16) as f64
                 / KV_CONTEXT_TOKENS as f64,
-            weightless: false,
+            weightless: facts.weightless,
         };
         Ok(Self { path: path.to_owned(), identity })
     }
