@@ -5,6 +5,7 @@
 //! The figures are the weak part: without a user's own they are **assumed** from what is published about a
 //! common part of the same family, and every reading says so.
 
+use super::Units;
 use crate::cpu::Cpu;
 use qeil_units::Watts;
 
@@ -113,13 +114,17 @@ impl Envelope {
         self.assumed
     }
 
-    /// Power that one more busy logical CPU adds.
-    pub fn busy_cpu(&self, logical_cpus: u32) -> Watts {
-        (self.max - self.idle) / f64::from(logical_cpus.max(1))
+    /// Power that one more busy unit adds: a logical CPU, or the device.
+    pub(super) fn busy_unit(&self, units: Units) -> Watts {
+        (self.max - self.idle) / units.count()
     }
 
     /// The model and its figures, as a source names them.
-    pub(super) fn source(&self, logical_cpus: u32) -> String {
-        format!("{} idle + {} per busy logical CPU ({})", self.idle, self.busy_cpu(logical_cpus), self.basis)
+    pub(super) fn source(&self, units: Units) -> String {
+        let unit = match units {
+            Units::LogicalCpus(_) => "per busy logical CPU",
+            Units::Device => "while busy",
+        };
+        format!("{} idle + {} {unit} ({})", self.idle, self.busy_unit(units), self.basis)
     }
 }
