@@ -14,7 +14,7 @@
 //! - the domains core, uncore and psys overlap the package: adding them would count twice, so they are shown beside;
 //! - in virtual machines a counter may exist and stay at zero.
 
-mod discharge;
+pub(crate) mod discharge;
 mod envelope;
 mod flag;
 pub(crate) mod powercap;
@@ -108,21 +108,22 @@ impl EnergyMeter {
         let sources = counters.or_else(|why| {
             rails::discover(roots, "CPU").or_else(|_| discharge::discover(roots)).map_err(|_| why)
         });
-        let units = Units::LogicalCpus(Cpu::read(roots).logical_cpus);
-        Self { sources, envelope, units, idle: None, roots: roots.clone(), opened: Instant::now() }
+        Self::over(roots, sources, envelope, Units::LogicalCpus(Cpu::read(roots).logical_cpus))
     }
 
     /// The meter of a graphics device. A device without a sensor of its own that shares the processor's package is
     /// covered by [`EnergyMeter::open`].
     pub fn open_gpu(gpu: &Gpu, envelope: Envelope) -> Self {
-        Self {
-            sources: gpu.sources(),
-            envelope,
-            units: Units::Device,
-            idle: None,
-            roots: gpu.roots().clone(),
-            opened: Instant::now(),
-        }
+        Self::over(gpu.roots(), gpu.sources(), envelope, Units::Device)
+    }
+
+    pub(crate) fn over(
+        roots: &Roots,
+        sources: Result<Sources, EnergyFlag>,
+        envelope: Envelope,
+        units: Units,
+    ) -> Self {
+        Self { sources, envelope, units, idle: None, roots: roots.clone(), opened: Instant::now() }
     }
 
     /// The label that readings of this meter will have, unless something fails during a span.
@@ -198,6 +199,11 @@ impl EnergyMeter {
     /// Reads the sensors inside a span.
     pub fn tick(&self, span: &mut Span) {
         self.tick_at(span, self.opened.elapsed());
+    }
+
+    /// How long a span has lasted so far.
+    pub fn length(&self, span: &Span) -> Seconds {
+        self.opened.elapsed().saturating_sub(span.began).into()
     }
 
     /// Ends a span. `busy_s` is what the estimate rests on, in seconds: for the processor, the CPU time that the work

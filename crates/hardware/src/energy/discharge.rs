@@ -24,7 +24,7 @@ impl Gauge for Batteries {
 }
 
 /// The battery, if the machine hangs on it now.
-pub(super) fn discover(roots: &Roots) -> Result<Sources, EnergyFlag> {
+pub(crate) fn discover(roots: &Roots) -> Result<Sources, EnergyFlag> {
     let source = Source {
         name: "discharge".into(),
         place: roots.sys.join("class/power_supply"),

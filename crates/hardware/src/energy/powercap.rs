@@ -22,7 +22,7 @@ const UPDATE_S: f64 = 1e-3;
 const DOMAINS_MAX: usize = 4096;
 
 /// Finds the domains and reads each once: a package that cannot be read spoils the sum, so it spoils all.
-pub(super) fn discover(roots: &Roots) -> Result<Sources, EnergyFlag> {
+pub(crate) fn discover(roots: &Roots) -> Result<Sources, EnergyFlag> {
     let folder = roots.sys.join("class/powercap");
     let entries = match roots.files.entries(&folder) {
         Ok(entries) => entries,

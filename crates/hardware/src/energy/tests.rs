@@ -324,24 +324,18 @@ fn cpu_time_is_bounded_by_the_machine() {
 fn an_assumed_envelope_says_whose_figures_it_took() {
     // (processor, cores, expected maximum in watts, part named)
     let cases = [
-        (Some("AMD EPYC 7B13"), 8, 30.0, "AMD EPYC 9654"),
+        (Some("AMD EPYC 7B13"), 8, 30.0, "8 cores like those of AMD EPYC 9654"),
+        (Some("AMD EPYC 9654 96-Core Processor"), 96, 360.0, "AMD EPYC 9654, 360 W"),
         (Some("Intel(R) Xeon(R) CPU @ 2.20GHz"), 56, 350.0, "Intel Xeon Platinum 8480+"),
         (Some("AMD Ryzen 5 5600U with Radeon Graphics"), 6, 21.0, "AMD Ryzen 7 7840U"),
         (Some("12th Gen Intel(R) Core(TM) i5-1240P"), 12, 28.0, "Intel Core i7-1260P"),
         (Some("Intel(R) N100"), 4, 6.0, "Intel N100"),
-        (Some("Raspberry Pi 5 Model B Rev 1.0"), 4, 14.0, "for want of a figure for this processor"),
+        (Some("Raspberry Pi 5 Model B Rev 1.0"), 4, 12.0, "Raspberry Pi 5"),
+        (Some("Loongson"), 4, 14.0, "for want of a figure for this processor"),
         (None, 2, 7.0, "for want of a figure for this processor"),
     ];
     for (model, cores, max_w, named) in cases {
-        let cpu = Cpu {
-            model: model.map(str::to_owned),
-            logical_cpus: 2 * cores,
-            physical_cores: Some(cores),
-            cores: vec![],
-            usable_cpus: vec![],
-            hypervisor: None,
-        };
-        let envelope = Envelope::assumed(&cpu);
+        let envelope = Envelope::assumed(&cpu(model, cores));
         near(envelope.max().0, max_w);
         let meter = EnergyMeter::open(&Fixture::new().roots(), envelope);
         let reading = meter.end_at(meter.begin_at(at(0.0)), at(1.0), 2.0);
@@ -351,6 +345,49 @@ fn an_assumed_envelope_says_whose_figures_it_took() {
         assert!(!reading.gross.source.contains(';'), "{}", reading.gross.source);
         assert!(reading.flags.contains(&EnergyFlag::AssumedEnvelope));
     }
+}
+
+fn cpu(model: Option<&str>, cores: u32) -> Cpu {
+    Cpu {
+        model: model.map(str::to_owned),
+        logical_cpus: 2 * cores,
+        physical_cores: Some(cores),
+        cores: vec![],
+        usable_cpus: vec![],
+        hypervisor: None,
+    }
+}
+
+#[test]
+fn the_users_own_figures_come_first() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let cpu = cpu(Some("AMD EPYC"), 1);
+    let source = |envelope: &Envelope| {
+        let meter = EnergyMeter::open(&Fixture::new().roots(), envelope.clone());
+        let reading = meter.end_at(meter.begin_at(at(0.0)), at(1.0), 0.0);
+        assert_eq!(reading.flags.contains(&EnergyFlag::AssumedEnvelope), envelope.is_assumed());
+        reading.gross.source
+    };
+    let assumed = Envelope::of_folder(&cpu, folder.path()).unwrap();
+    assert!(assumed.is_assumed() && source(&assumed).contains("assumed"), "{}", source(&assumed));
+
+    let own = "[[device]]\nkind = \"cpu\"\nwords = [\"EPYC\"]\npart = \"my box\"\nidle_w = 8\nmax_w = 45\n";
+    fs::write(folder.path().join("devices.toml"), own).unwrap();
+    let of_file = Envelope::of_folder(&cpu, folder.path()).unwrap();
+    assert_eq!((of_file.idle(), of_file.max(), of_file.is_assumed()), (Watts(8.0), Watts(45.0), false));
+    assert!(source(&of_file).contains("the user's device catalogue: my box"), "{}", source(&of_file));
+
+    let readings = "idle_w = 20\nbusy_w = 60\nat_unix_s = 1\ncpu_model = \"AMD EPYC\"\nlogical_cpus = 2\n";
+    fs::write(folder.path().join("calibration.toml"), readings).unwrap();
+    let calibrated = Envelope::of_folder(&cpu, folder.path()).unwrap();
+    assert_eq!(
+        (calibrated.idle(), calibrated.max(), calibrated.is_assumed()),
+        (Watts(20.0), Watts(60.0), false)
+    );
+    assert!(source(&calibrated).contains("wall meter"), "{}", source(&calibrated));
+
+    fs::write(folder.path().join("calibration.toml"), "idle_w = \"a lot\"").unwrap();
+    assert!(Envelope::of_folder(&cpu, folder.path()).is_err());
 }
 
 #[test]

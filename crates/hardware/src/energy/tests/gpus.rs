@@ -306,3 +306,22 @@ fn which_sensors_belong_to_a_device_of_the_engine() {
     let state = gpus[0].state();
     assert_eq!(state.temperature.unwrap().first_trip().unwrap().at_c, qeil_units::Celsius(90.0));
 }
+
+#[test]
+fn the_envelope_of_a_card() {
+    let catalogue = crate::catalogue::Catalogue::builtin().unwrap();
+    let driver: Arc<dyn GpuDriver> = Script::new(Ok(1), Ok(1));
+    let machine = card_of_files("amdgpu", &[("power1_average", "1")]);
+    let mut gpus = gpu::find(&machine.roots(), Some(&driver));
+    // By the driver's limit, by nothing, by its name.
+    let cases = [(0, 300.0, "its driver lets it take"), (2, 75.0, "for want of a figure")];
+    for (at, max_w, named) in cases {
+        let envelope = Envelope::of_gpu(&gpus[at], &catalogue);
+        near(envelope.max().0, max_w);
+        assert!(envelope.is_assumed() && envelope.source(Units::Device).contains(named));
+    }
+    gpus[0].name = "NVIDIA GeForce RTX 4090".into();
+    let envelope = Envelope::of_gpu(&gpus[0], &catalogue);
+    near(envelope.max().0, 450.0);
+    near(envelope.idle().0, 90.0);
+}
