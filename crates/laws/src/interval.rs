@@ -6,8 +6,8 @@
 //!   be learned from few points. With five models the 95 % quantile is 3.2 and not 1.96: that is what five models are
 //!   worth.
 //! - **The bootstrap over models** (Efron 1979, resampling whole groups as in Davison and Hinkley 1997, 3.8) where rows
-//!   of one model hang together. Its percentile intervals are honest for twenty models and too narrow for five, since
-//!   a resample never holds more variety than the sample did; the test `coverage` in [`crate::law`] shows by how much.
+//!   of one model hang together. Its percentile intervals fall short of their promise: of exponents from five models a
+//!   nominal 95 % holds the truth in 91 % of simulated sweeps, from 25 models in 92 % (a test in [`crate::law`]).
 //! - **Percentiles** of draws for whatever is computed from uncertain inputs.
 
 use crate::LawError;

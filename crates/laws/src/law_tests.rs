@@ -143,15 +143,15 @@ fn intervals_hold_what_they_promise() {
     }
 }
 
-/// The reason why Student's t is the interval to go by with few models.
+/// The reason why Student's t is the interval to go by, where it can be had.
 #[test]
-fn the_bootstrap_is_too_narrow_for_five_models() {
+fn the_bootstrap_holds_less_than_it_promises() {
     let power = Law { form: Form::Power, a: 3e-8, b: 0.93 };
     let twenty_five: Vec<f64> = (0..25).map(|i| 124e6 * 1.135f64.powi(i)).collect();
     let few = coverage(power, &SIZES, 0.1, SIMULATIONS).slope_bootstrap;
     let many = coverage(power, &twenty_five, 0.1, SIMULATIONS).slope_bootstrap;
-    assert!((0.8..0.92).contains(&few), "five models: {few}");
-    assert!((0.9..0.97).contains(&many), "twenty-five models: {many}");
+    assert!((0.88..0.935).contains(&few), "five models: {few}");
+    assert!((0.89..0.94).contains(&many), "twenty-five models: {many}");
 }
 
 /// Rows of one model are not as many models.
