@@ -4,6 +4,7 @@
 //! the usage exit code; what depends on the machine (a device, a file) is checked where it is used.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use qeil_model::write::synth::Quantisation;
 use std::path::PathBuf;
 
 /// What `--help` says about exit codes, and what `main` keeps to.
@@ -30,6 +31,8 @@ pub enum Command {
     Bench(BenchArguments),
     /// Measure which engine settings serve a workload best, and keep them
     Tune(TuneArguments),
+    /// Characterise this machine: a designed sweep over models, lengths, samples and devices, saved as it goes
+    Profile(ProfileArguments),
     /// Fetch a model of the catalogue
     Pull(PullArguments),
     /// List the models that can be pulled and those that are here
@@ -38,6 +41,8 @@ pub enum Command {
     Devices(OutputArguments),
     /// Show what a model file is and how much memory it needs
     Inspect(InspectArguments),
+    /// Write a model of a published shape with random weights, to measure what cannot be pulled
+    Synth(SynthArguments),
     /// Hold one model for a supervisor (started by qeil itself)
     #[command(hide = true)]
     Worker,
@@ -203,6 +208,75 @@ pub struct TuneArguments {
 }
 
 #[derive(Debug, Args)]
+pub struct ProfileArguments {
+    /// Names from `qeil models`, or paths of GGUF files
+    #[arg(default_value = qeil_model::catalogue::DEFAULT_MODEL)]
+    pub models: Vec<String>,
+    /// A coarse sweep that ends within two minutes for a small model
+    #[arg(long)]
+    pub quick: bool,
+    /// Device to measure, as `qeil devices` lists it; may be repeated
+    #[arg(long = "device", short = 'd', value_name = "NAME", default_value = "CPU")]
+    pub devices: Vec<String>,
+    /// Threads, separated by commas [default: all]
+    #[arg(long, short = 't', value_name = "N,..", value_delimiter = ',',
+          value_parser = clap::value_parser!(u32).range(1..=512))]
+    pub threads: Vec<u32>,
+    /// Prompt lengths in tokens, the reference first [default: 128,32,512]
+    #[arg(long, short = 'p', value_name = "N,..", value_delimiter = ',',
+          value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    pub prompt_tokens: Vec<u32>,
+    /// Tokens of each sample, the reference first; 1 measures prefill alone [default: 33,1,97]
+    #[arg(long, short = 'n', value_name = "N,..", value_delimiter = ',',
+          value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    pub output_tokens: Vec<u32>,
+    /// Samples sharing the prompt, the reference first [default: 1,4,16]
+    #[arg(long, short = 'k', value_name = "K,..", value_delimiter = ',',
+          value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub samples: Vec<u32>,
+    /// Tokens of context already in memory, the reference first [default: 0,512]
+    #[arg(long, value_name = "N,..", value_delimiter = ',',
+          value_parser = clap::value_parser!(u32).range(0..=1 << 20))]
+    pub depth_tokens: Vec<u32>,
+    /// All combinations of the levels, instead of one axis at a time
+    #[arg(long)]
+    pub full: bool,
+    /// Flash attention, the same for all cells; `auto` is off
+    #[arg(long, value_enum, default_value_t = Switch::Auto)]
+    pub flash_attention: Switch,
+    /// Half width of the 95 % interval, as a share of the mean, at which a cell is repeated no more
+    #[arg(long, value_name = "SHARE", default_value_t = 0.05)]
+    pub half_width: f64,
+    /// Repetitions of a cell at most (at least 3)
+    #[arg(long, short = 'r', default_value_t = 8, value_parser = clap::value_parser!(u32).range(3..=1000))]
+    pub repetitions_max: u32,
+    /// Seconds of measuring after which a cell is repeated no more
+    #[arg(long, value_name = "S", default_value_t = 60.0)]
+    pub cell_s_max: f64,
+    /// Share of the CPU time taken by other programs above which a repetition is made again
+    #[arg(long, value_name = "SHARE", default_value_t = 0.1)]
+    pub interference_max: f64,
+    /// Power the CPU package draws idle and busy, in watts, for the estimate of energy
+    #[arg(long, value_name = "IDLE:MAX", value_parser = watts)]
+    pub cpu_watts: Option<(f64, f64)>,
+    /// File of measurements [default: in the user's data folder]
+    #[arg(long, value_name = "FILE")]
+    pub store: Option<PathBuf>,
+    /// Begin a new sweep, even if the same one was stopped before its end
+    #[arg(long)]
+    pub new: bool,
+    /// Write the rows of this sweep to a file: `.csv`, or JSON lines under any other name
+    #[arg(long, value_name = "FILE")]
+    pub export: Option<PathBuf>,
+    /// Seed of prompts and order
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Print each row as a line of JSON once it is saved
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct PullArguments {
     /// Name from `qeil models`
     #[arg(default_value = qeil_model::catalogue::DEFAULT_MODEL)]
@@ -220,6 +294,28 @@ pub struct InspectArguments {
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub context: Option<u32>,
     /// Print one JSON document instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct SynthArguments {
+    /// Which shape, as `--list` names it
+    #[arg(required_unless_present = "list")]
+    pub family: Option<String>,
+    /// Show the shapes that are known, and where they come from
+    #[arg(long, conflicts_with = "family")]
+    pub list: bool,
+    /// Format of the weights: F32, F16, BF16, Q8_0, Q4_0 or Q4_1
+    #[arg(long, value_name = "FORMAT", default_value = "Q4_0", value_parser = quantisation)]
+    pub quant: Quantisation,
+    /// File to write [default: FAMILY-weightless-FORMAT among the models]
+    #[arg(long, short = 'o', value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// The same seed writes the same file
+    #[arg(long, default_value_t = 0)]
+    pub seed: u64,
+    /// Print one JSON document instead of a line or a table
     #[arg(long)]
     pub json: bool,
 }
@@ -261,6 +357,13 @@ fn real<const LEAST: i32, const MOST: i32>(text: &str) -> Result<f32, String> {
     } else {
         Err(format!("it must lie between {LEAST} and {MOST}"))
     }
+}
+
+fn quantisation(text: &str) -> Result<Quantisation, String> {
+    Quantisation::named(text).ok_or_else(|| {
+        let names = Quantisation::ALL.map(Quantisation::name);
+        format!("it must be one of {}", names.join(", "))
+    })
 }
 
 fn watts(text: &str) -> Result<(f64, f64), String> {

@@ -108,8 +108,9 @@ fn text(report: &BenchReport) -> String {
         ]);
     }
     let repetitions = report.rows.first().map_or(0, |row| row.tokens_per_s.repetitions);
+    let weightless = if report.weightless { notes.mark(table::WEIGHTLESS) } else { String::new() };
     let about = format!(
-        "{} ({} parameters, {}) on {}: {}. Medians of {repetitions} runs after an uncounted one, measured by \
+        "{}{weightless} ({} parameters, {}) on {}: {}. Medians of {repetitions} runs after an uncounted one, measured by \
          monotonic clocks.",
         report.model_description,
         table::parameters(report.parameters),

@@ -20,6 +20,9 @@ pub fn inspect(arguments: &InspectArguments) -> Result<String> {
     };
     row("file", report.path.display().to_string());
     row("name", facts.name.clone().unwrap_or_else(|| MISSING.into()));
+    if facts.weightless {
+        row("weights", "random (weightless): figures hold for the shape, answers mean nothing".into());
+    }
     row("architecture", facts.architecture.clone());
     row(
         "parameters",
@@ -42,6 +45,7 @@ pub fn inspect(arguments: &InspectArguments) -> Result<String> {
     row("vocabulary", format!("{} tokens ({})", facts.vocab_tokens, facts.tokenizer.model));
     row("trained context", format!("{} tokens", facts.context_train_tokens));
     row("chat template", if facts.chat_template.is_some() { "yes" } else { "no" }.into());
+    row("read each decode step", format!("{} of weights", table::bytes(facts.step_bytes)));
     row("memory, weights", table::bytes(facts.weight_bytes));
     let kv =
         format!("{} for {} tokens of context, 16-bit", table::bytes(report.kv_bytes), report.context_tokens);

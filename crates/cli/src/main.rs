@@ -8,8 +8,10 @@ mod bench;
 mod devices;
 mod inspect;
 mod models;
+mod profile;
 mod pull;
 mod run;
+mod synth;
 mod table;
 mod tune;
 
@@ -73,10 +75,12 @@ async fn dispatch(arguments: Arguments) -> Result<Output> {
         Command::Run(arguments) => run::run(arguments).await,
         Command::Bench(arguments) => bench::bench(arguments).await.map(Output::from),
         Command::Tune(arguments) => tune::tune(arguments).await.map(Output::from),
+        Command::Profile(arguments) => profile::profile(arguments).await.map(Output::from),
         Command::Pull(arguments) => pull::pull(arguments).await.map(Output::from),
         Command::Models(arguments) => models::models(&arguments).map(Output::from),
         Command::Devices(arguments) => devices::devices(&arguments).await.map(Output::from),
         Command::Inspect(arguments) => inspect::inspect(&arguments).map(Output::from),
+        Command::Synth(arguments) => synth::synth(arguments).await.map(Output::from),
         Command::Worker => unreachable_worker(),
     }
 }

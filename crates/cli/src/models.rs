@@ -36,6 +36,9 @@ pub fn models(arguments: &OutputArguments) -> Result<String> {
         if let Some(why) = &model.unusable {
             name += &notes.mark(format!("cannot be used: {why}"));
         }
+        if model.weightless {
+            name += &notes.mark(table::WEIGHTLESS);
+        }
         if model.name == report.default {
             name += " *";
         }

@@ -190,8 +190,9 @@ fn text(report: &RunReport, full: bool) -> String {
     let question = &report.question;
     let width = usize::from(COLUMNS_MAX);
     let asked = wrap(&printable(&question.prompt, false), width - 2, "  ");
+    let weightless = if report.model.weightless { notes.mark(table::WEIGHTLESS) } else { String::new() };
     let about = format!(
-        "{} ({} {}): {} prompt tokens, {} of at most {} tokens, temperature {}, seed {}",
+        "{}{weightless} ({} {}): {} prompt tokens, {} of at most {} tokens, temperature {}, seed {}",
         report.model.path.file_stem().unwrap_or_default().to_string_lossy(),
         table::parameters(report.model.parameters),
         report.model.quantisation,

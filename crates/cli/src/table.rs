@@ -9,6 +9,9 @@ use std::io::Write;
 
 /// Widest output: wide enough for the tables, narrow enough for half a screen.
 pub const COLUMNS_MAX: u16 = 100;
+/// What is said of a model with random weights, wherever it shows.
+pub const WEIGHTLESS: &str = "weightless: random weights in the shape of the model it is named after; speed, energy \
+                              and memory are those of the shape, answers mean nothing";
 /// What stands for a figure that is missing.
 pub const MISSING: &str = "–";
 

@@ -9,7 +9,7 @@ use qeil_engine::handle::{Launch, probe_devices};
 use qeil_measure::kept::{Kept, Key};
 use qeil_measure::shape::Shape;
 use qeil_measure::survey::{select, spec};
-use qeil_measure::tune::{Outcome, Tuned, tune as measure};
+use qeil_measure::tune::{Outcome, THOROUGH, Tuned, tune as measure};
 use qeil_measure::weights::Copies;
 use serde::Serialize;
 use std::time::Duration;
@@ -41,13 +41,11 @@ pub async fn tune(arguments: TuneArguments) -> Result<String> {
         spinner.set_message(format!("{}: trying settings", device.name));
         let base = spec(&model, device, arguments.device.threads);
         let copies = Copies::of_user(parameters, device);
-        let tuned = measure(&launch, &base, shape, None, copies.as_ref(), |trial| {
+        let tuned = measure(&launch, &base, shape, None, copies.as_ref(), THOROUGH, |trial| {
             spinner.set_message(format!("{}: tried {}", device.name, trial.settings));
         })
         .await?;
-        if let Some(kept) = Kept::of_user()
-            && tuned.is_complete()
-        {
+        if let Some(kept) = Kept::of_user() {
             kept.keep(&Key::new(&base, &device.description, shape, None, copies.is_some())?, &tuned)?;
         }
         all.push(TunedDevice { device: device.name.clone(), threads: base.threads, tuned });
@@ -101,7 +99,7 @@ fn text(found: &TunedDevice) -> String {
     let kept = if tuned.is_complete() {
         "`qeil run` uses it for workloads of this size."
     } else {
-        "Not kept: the machine was too slow or too busy to try all of them."
+        "`qeil run` uses it for workloads of this size. The machine was too slow or too busy to try all of them."
     };
     let chosen = table::wrap(&format!("Chosen: {}.", tuned.reason), usize::from(table::COLUMNS_MAX) - 1, " ");
     format!(

@@ -25,3 +25,17 @@ pub mod request;
 pub mod spec;
 pub mod trust;
 pub mod worker;
+
+/// The engine that makes the tokens, as measurements record it: what was measured with another is no repetition.
+pub const ENGINE_VERSION: &str = "llama.cpp of llama-cpp-sys-2 0.1.161";
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_engine_version_is_the_pinned_one() {
+        let manifest = include_str!("../../../Cargo.toml");
+        let pinned = manifest.lines().find(|line| line.starts_with("llama-cpp-sys-2")).unwrap();
+        let version = super::ENGINE_VERSION.rsplit(' ').next().unwrap();
+        assert!(pinned.contains(&format!("\"={version}\"")), "{pinned}");
+    }
+}

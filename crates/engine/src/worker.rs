@@ -25,7 +25,7 @@ mod transfer;
 pub use sample::{log_softmax, uniform};
 
 use crate::llama::{self, Engine, abort_flag};
-use crate::protocol::{self, Command, Event, Fault, LoadRefusal, PROTOCOL_VERSION};
+use crate::protocol::{self, Command, Event, Fault, LoadRefusal, PROTOCOL_VERSION, SampleToken};
 use crate::spec::LoadSpec;
 use pulse::Pulse;
 use std::io::{self, Write};
@@ -44,6 +44,8 @@ const COMMANDS_MAX: usize = 1024;
 const FRAMES_MAX: usize = 1024;
 /// Longest sleep between two looks at the commands while pacing.
 const PACE_SLICE: Duration = Duration::from_millis(20);
+/// Frames of tokens follow each other no faster than this: nobody reads more than 40 updates a second.
+const TOKENS_EVERY: Duration = Duration::from_millis(25);
 
 /// Run the worker. Called by the hidden subcommand `qeil worker`, with one end of a socket pair as descriptor 0.
 pub fn main() -> ExitCode {
@@ -149,8 +151,20 @@ fn serve(spec: LoadSpec, reading: UnixStream, writing: &'static Mutex<UnixStream
     let allow_faults = spec.allow_faults;
     let stepper = Stepper::new(engine, spec, Arc::clone(&pulse));
     let last = frames.clone();
-    Loop { stepper, commands, frames, pulse, allow_faults, duty: 1.0, slow: Duration::ZERO, writing }
-        .run()?;
+    let (held, sent) = (Vec::new(), Instant::now());
+    Loop {
+        stepper,
+        commands,
+        frames,
+        pulse,
+        allow_faults,
+        duty: 1.0,
+        slow: Duration::ZERO,
+        writing,
+        held,
+        sent,
+    }
+    .run()?;
     // The pulse thread holds a sender too, so the writer is told where the end is.
     let _ = last.send(Frame::End);
     writer.join().map_err(|_| io::Error::other("the writer panicked"))
@@ -206,6 +220,9 @@ struct Loop {
     duty: f32,
     slow: Duration,
     writing: &'static Mutex<UnixStream>,
+    /// Tokens that wait for company, and when the last ones went.
+    held: Vec<SampleToken>,
+    sent: Instant,
 }
 
 impl Loop {
@@ -304,10 +321,34 @@ impl Loop {
         }
     }
 
+    /// Send what the stepper has to say. Tokens that follow each other closely travel together: each frame wakes two
+    /// threads, on cores that the next step needs.
     fn send(&mut self) -> io::Result<()> {
         for event in self.stepper.drain() {
-            self.frames.send(Frame::Bytes(protocol::encode(&event)?)).map_err(|_| writer_gone())?;
+            match event {
+                Event::Tokens(tokens) => self.held.extend(tokens),
+                other => {
+                    self.release()?;
+                    self.frame(&other)?;
+                }
+            }
+        }
+        if self.sent.elapsed() >= TOKENS_EVERY || !self.stepper.has_work() {
+            self.release()?;
         }
         Ok(())
+    }
+
+    fn release(&mut self) -> io::Result<()> {
+        if self.held.is_empty() {
+            return Ok(());
+        }
+        self.sent = Instant::now();
+        let tokens = Event::Tokens(std::mem::take(&mut self.held));
+        self.frame(&tokens)
+    }
+
+    fn frame(&self, event: &Event) -> io::Result<()> {
+        self.frames.send(Frame::Bytes(protocol::encode(event)?)).map_err(|_| writer_gone())
     }
 }

@@ -4,9 +4,10 @@
 //! architecture in its own words and only fills gaps. In a container the list of usable CPUs is shorter than
 //! the list of online ones: threads are to be counted by the former, power by the latter.
 
-use crate::{Roots, read_text};
+use crate::Roots;
 use serde::Serialize;
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::thread::available_parallelism;
 
 /// Largest logical CPU number we believe: `NR_CPUS` of x86-64 kernels ends at 8192.
@@ -29,13 +30,16 @@ pub struct Cpu {
     pub cores: Vec<Vec<u32>>,
     /// Numbers of the logical CPUs that this process may run on; empty where the kernel does not tell.
     pub usable_cpus: Vec<u32>,
+    /// Whether a hypervisor runs underneath, where the processor tells (x86).
+    pub hypervisor: Option<bool>,
 }
 
 impl Cpu {
     /// Reads what there is. Nothing is required: even an empty tree has one CPU, the one that reads it.
     pub fn read(roots: &Roots) -> Self {
-        let cpuinfo = read_text(&roots.proc.join("cpuinfo"), CPUINFO_BYTES_MAX).unwrap_or_default();
-        let online = small(roots.sys.join("devices/system/cpu/online")).and_then(|l| parse_cpu_list(&l));
+        let cpuinfo = roots.files.text(&roots.proc.join("cpuinfo"), CPUINFO_BYTES_MAX).unwrap_or_default();
+        let online =
+            small(roots, &roots.sys.join("devices/system/cpu/online")).and_then(|l| parse_cpu_list(&l));
         let cores = online.as_deref().and_then(|online| cores(roots, online)).unwrap_or_default();
         let logical_cpus = match &online {
             Some(online) => online.len() as u32,
@@ -49,6 +53,9 @@ impl Cpu {
             model: model_of_cpuinfo(&cpuinfo).or_else(|| model_of_device_tree(roots)),
             logical_cpus,
             physical_cores,
+            hypervisor: cpuinfo_values(&cpuinfo, "flags")
+                .next()
+                .map(|flags| flags.split_ascii_whitespace().any(|flag| flag == "hypervisor")),
             cores,
             usable_cpus: usable_cpus(roots, online.as_deref()).unwrap_or_default(),
         }
@@ -63,8 +70,20 @@ impl Cpu {
     }
 }
 
-fn small(path: std::path::PathBuf) -> Option<String> {
-    read_text(&path, SMALL_FILE_BYTES_MAX).ok()
+fn small(roots: &Roots, path: &Path) -> Option<String> {
+    roots.files.text(path, SMALL_FILE_BYTES_MAX).ok()
+}
+
+/// Size of the largest cache that the first CPU has, as the kernel lists them.
+pub fn last_level_cache_bytes(roots: &Roots) -> Option<u64> {
+    let folder = roots.sys.join("devices/system/cpu/cpu0/cache");
+    let sizes = roots.entries(&folder).into_iter().filter_map(|index| {
+        let size = roots.word(&index.join("size"))?;
+        let kib = size.strip_suffix('K').map(|kib| (kib, 10));
+        let (digits, shift) = kib.or_else(|| size.strip_suffix('M').map(|mib| (mib, 20)))?;
+        digits.parse::<u64>().ok()?.checked_mul(1 << shift)
+    });
+    sizes.max()
 }
 
 /// Parses the kernel's list format, `0-3,8`. `None` for anything else, an empty list included.
@@ -86,8 +105,8 @@ fn cores(roots: &Roots, online: &[u32]) -> Option<Vec<Vec<u32>>> {
     for cpu in online {
         let topology = roots.sys.join(format!("devices/system/cpu/cpu{cpu}/topology"));
         // Renamed in Linux 5.3; the old name stays as an alias.
-        let siblings = small(topology.join("core_cpus_list"))
-            .or_else(|| small(topology.join("thread_siblings_list")))
+        let siblings = small(roots, &topology.join("core_cpus_list"))
+            .or_else(|| small(roots, &topology.join("thread_siblings_list")))
             .and_then(|list| parse_cpu_list(&list))?;
         if !siblings.contains(cpu) {
             return None;
@@ -98,7 +117,7 @@ fn cores(roots: &Roots, online: &[u32]) -> Option<Vec<Vec<u32>>> {
 }
 
 fn usable_cpus(roots: &Roots, online: Option<&[u32]>) -> Option<Vec<u32>> {
-    let status = small(roots.proc.join("self/status"))?;
+    let status = small(roots, &roots.proc.join("self/status"))?;
     let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
     let mut allowed = parse_cpu_list(list)?;
     // The mask names CPUs that do not exist, too.
@@ -131,7 +150,7 @@ fn model_of_cpuinfo(cpuinfo: &str) -> Option<String> {
 }
 
 fn model_of_device_tree(roots: &Roots) -> Option<String> {
-    let model = small(roots.proc.join("device-tree/model"))?;
+    let model = small(roots, &roots.proc.join("device-tree/model"))?;
     let model = model.trim_end_matches('\0').trim();
     (!model.is_empty()).then(|| model.to_owned())
 }
@@ -139,21 +158,8 @@ fn model_of_device_tree(roots: &Roots) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::fixture::Tree;
     use proptest::prelude::*;
-    use std::fs;
-    use tempfile::TempDir;
-
-    /// A tree made of `(path below the root, content)`.
-    fn tree(files: &[(&str, &str)]) -> (TempDir, Roots) {
-        let dir = TempDir::new().unwrap();
-        for (path, content) in files {
-            let path = dir.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, content).unwrap();
-        }
-        let roots = Roots { proc: dir.path().join("proc"), sys: dir.path().join("sys") };
-        (dir, roots)
-    }
 
     const TWO_CORES_FOUR_THREADS: &[(&str, &str)] = &[
         (
@@ -170,53 +176,54 @@ mod tests {
 
     #[test]
     fn two_cores_with_two_threads_each() {
-        let (_dir, roots) = tree(TWO_CORES_FOUR_THREADS);
-        let cpu = Cpu::read(&roots);
+        let tree = Tree::new(TWO_CORES_FOUR_THREADS);
+        let cpu = Cpu::read(&tree.roots());
         assert_eq!(cpu.model.as_deref(), Some("AMD EPYC"));
         assert_eq!(cpu.logical_cpus, 4);
         assert_eq!(cpu.physical_cores, Some(2));
         assert_eq!(cpu.cores, [[0, 2], [1, 3]]);
         assert_eq!(cpu.usable_cpus, [1, 2, 3]);
         assert_eq!(cpu.spread(), [1, 2, 3]);
+        assert_eq!(cpu.hypervisor, None);
     }
 
     #[test]
     fn without_sys_the_cpuinfo_answers() {
         let info = "processor : 0\nphysical id : 0\ncore id : 0\n\nprocessor : 1\nphysical id : 0\ncore id : 0\n\n\
                     processor : 2\nphysical id : 1\ncore id : 0\n";
-        let (_dir, roots) = tree(&[("proc/cpuinfo", info)]);
-        let cpu = Cpu::read(&roots);
+        let tree = Tree::new(&[("proc/cpuinfo", info)]);
+        let cpu = Cpu::read(&tree.roots());
         assert_eq!((cpu.logical_cpus, cpu.physical_cores, cpu.model.as_deref()), (3, Some(2), None));
         assert!(cpu.cores.is_empty() && cpu.usable_cpus.is_empty() && cpu.spread().is_empty());
     }
 
     #[test]
     fn a_board_is_named_by_its_device_tree() {
-        let (_dir, roots) = tree(&[
+        let tree = Tree::new(&[
             ("proc/cpuinfo", "processor\t: 0\nBogoMIPS\t: 108.00\n"),
             ("proc/device-tree/model", "Raspberry Pi 5 Model B Rev 1.0\0"),
         ]);
-        let cpu = Cpu::read(&roots);
+        let cpu = Cpu::read(&tree.roots());
         assert_eq!(cpu.model.as_deref(), Some("Raspberry Pi 5 Model B Rev 1.0"));
         assert_eq!(cpu.physical_cores, None);
     }
 
     #[test]
     fn an_empty_tree_still_has_a_cpu() {
-        let (_dir, roots) = tree(&[]);
-        let cpu = Cpu::read(&roots);
+        let tree = Tree::new(&[]);
+        let cpu = Cpu::read(&tree.roots());
         assert!(cpu.logical_cpus >= 1);
         assert_eq!((cpu.model, cpu.physical_cores), (None, None));
     }
 
     #[test]
     fn contradictory_topology_is_no_topology() {
-        let (_dir, roots) = tree(&[
+        let tree = Tree::new(&[
             ("sys/devices/system/cpu/online", "0-1"),
             ("sys/devices/system/cpu/cpu0/topology/core_cpus_list", "1"),
             ("sys/devices/system/cpu/cpu1/topology/core_cpus_list", "1"),
         ]);
-        let cpu = Cpu::read(&roots);
+        let cpu = Cpu::read(&tree.roots());
         assert_eq!((cpu.logical_cpus, cpu.physical_cores), (2, None));
     }
 
@@ -248,12 +255,12 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_read_without_panic(list in ".{0,40}", info in ".{0,200}", status in ".{0,80}") {
-            let (_dir, roots) = tree(&[
+            let tree = Tree::new(&[
                 ("proc/cpuinfo", &info),
                 ("proc/self/status", &status),
                 ("sys/devices/system/cpu/online", &list),
             ]);
-            prop_assert!(Cpu::read(&roots).logical_cpus >= 1);
+            prop_assert!(Cpu::read(&tree.roots()).logical_cpus >= 1);
         }
     }
 }

@@ -11,34 +11,16 @@
 //!
 //! Nothing here knows what a token is.
 
+pub(crate) mod battery;
 pub mod cpu;
 pub mod energy;
+pub mod files;
+pub mod frequency;
+pub(crate) mod hwmon;
+pub mod machine;
+pub mod memory;
+pub mod roofline;
+pub mod thermal;
+pub mod usage;
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::{Path, PathBuf};
-
-/// Where the kernel's files are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Roots {
-    /// Usually `/proc`.
-    pub proc: PathBuf,
-    /// Usually `/sys`.
-    pub sys: PathBuf,
-}
-
-impl Default for Roots {
-    fn default() -> Self {
-        Self { proc: "/proc".into(), sys: "/sys".into() }
-    }
-}
-
-/// Reads a text file up to `bytes_max`; a longer one is an error, because half of it could mislead.
-fn read_text(path: &Path, bytes_max: u64) -> io::Result<String> {
-    let mut text = String::new();
-    File::open(path)?.take(bytes_max + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > bytes_max {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("more than {bytes_max} bytes")));
-    }
-    Ok(text)
-}
+pub use files::Roots;

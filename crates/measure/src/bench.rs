@@ -15,7 +15,7 @@ use crate::settings::Settings;
 use crate::shape::Shape;
 use crate::stats::{Summary, tokens_per_s};
 use crate::timed::{Timed, timed};
-use crate::tune::tune;
+use crate::tune::{THOROUGH, tune};
 use crate::weights::Copies;
 use qeil_engine::handle::{Launch, Worker};
 use qeil_engine::request::{GenerateRequest, Prompt, Sampling, Token};
@@ -141,6 +141,9 @@ pub struct BenchReport {
     pub parameters: u64,
     /// Bytes of its weights, under the settings of the first row.
     pub weight_bytes: u64,
+    /// Whether its weights are random ones: the figures are those of its shape.
+    #[serde(default)]
+    pub weightless: bool,
     /// Device.
     pub device: String,
     /// The driver's words for it.
@@ -170,6 +173,7 @@ pub async fn bench(
     plan: &BenchPlan,
     mut on_row: impl FnMut(&BenchRow),
 ) -> Result<BenchReport, MeasureError> {
+    let weightless = qeil_model::inspect(&base.model)?.weightless;
     let mut first: Option<Loaded> = None;
     let mut rows = Vec::new();
     for &threads in &plan.threads {
@@ -196,6 +200,7 @@ pub async fn bench(
         model_description: loaded.model_description,
         parameters: loaded.parameters,
         weight_bytes: loaded.weight_bytes,
+        weightless,
         device: loaded.device,
         device_description: loaded.device_description,
         cpu_features: loaded.cpu_features,
@@ -215,7 +220,8 @@ async fn candidates(
     if plan.copies.is_none() {
         return Ok(Settings::candidates(shape.samples, plan.flash_attention));
     }
-    let tuned = tune(launch, base, shape, plan.flash_attention, plan.copies.as_ref(), |_| {}).await?;
+    let tuned =
+        tune(launch, base, shape, plan.flash_attention, plan.copies.as_ref(), THOROUGH, |_| {}).await?;
     Ok(vec![tuned.settings])
 }
 
@@ -293,9 +299,16 @@ impl Random {
     }
 }
 
+impl Random {
+    /// A number below `bound` (which must not be 0); the bias of the remainder is below bound / 2^64.
+    pub fn below(&mut self, bound: u64) -> u64 {
+        self.next() % bound
+    }
+}
+
 /// `count` token ids below `vocab_tokens`, as llama-bench takes them: any id, special ones included.
 pub fn random_tokens(random: &mut Random, count: u32, vocab_tokens: u32) -> Vec<Token> {
-    (0..count).map(|_| (random.next() % u64::from(vocab_tokens.max(1))) as Token).collect()
+    (0..count).map(|_| random.below(vocab_tokens.max(1).into()) as Token).collect()
 }
 
 #[cfg(test)]

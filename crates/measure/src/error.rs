@@ -3,6 +3,7 @@
 use qeil_engine::handle::EngineError;
 use qeil_engine::request::RequestError;
 use qeil_engine::spec::OutOfBounds;
+use qeil_model::InspectError;
 use qeil_model::template::TemplateError;
 
 /// Why something could not be measured.
@@ -11,6 +12,9 @@ pub enum MeasureError {
     /// The engine did not do what it was asked.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The model file is refused.
+    #[error(transparent)]
+    Model(#[from] InspectError),
     /// The request is wrong.
     #[error(transparent)]
     Request(#[from] RequestError),
@@ -64,6 +68,20 @@ pub enum MeasureError {
         test: String,
         /// Settings it ran under.
         settings: String,
+    },
+    /// The store of measurements.
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
+    /// A cell with depth computed another number of prompt tokens than it should.
+    #[error(
+        "{computed} prompt tokens were computed instead of {asked}: this model's memory cannot be continued from a \
+         prefix that was computed before, so leave the depth axis at 0"
+    )]
+    DepthNotKept {
+        /// Tokens that were to be computed.
+        asked: u32,
+        /// Tokens that were.
+        computed: u32,
     },
     /// A plan without tests.
     #[error("nothing to measure: give at least one prompt length, output length or number of samples")]

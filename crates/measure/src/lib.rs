@@ -18,6 +18,7 @@
 //! | [`profile`] | sweeps: what each cell of a designed grid costs, saved row by row |
 //! | [`report`] | the documents that `--json` prints |
 //! | [`stats`] | medians, spreads and intervals |
+//! | [`store`] | where measurements are kept: SQLite, one transaction a row |
 
 pub mod answer;
 pub mod bench;
@@ -29,6 +30,7 @@ pub mod report;
 pub mod settings;
 pub mod shape;
 pub mod stats;
+pub mod store;
 pub mod survey;
 pub mod timed;
 pub mod tune;

@@ -11,6 +11,7 @@ use qeil_hardware::energy::EnergyMeter;
 use qeil_model::catalogue::{Catalogue, DEFAULT_MODEL};
 use qeil_model::gguf::TensorType;
 use qeil_model::shelf::{Shelf, ShelfError};
+use qeil_model::write::synth::Family;
 use qeil_model::{ModelFacts, inspect};
 use qeil_units::Provenance;
 use serde::Serialize;
@@ -47,6 +48,8 @@ pub struct ModelSummary {
     pub quantisation: String,
     /// Bytes of all tensors.
     pub weight_bytes: u64,
+    /// Whether its weights are random ones: figures hold for its shape, answers mean nothing.
+    pub weightless: bool,
 }
 
 impl ModelSummary {
@@ -58,6 +61,7 @@ impl ModelSummary {
             parameters: facts.parameters,
             quantisation: facts.quantisation.clone(),
             weight_bytes: facts.weight_bytes,
+            weightless: facts.weightless,
         }
     }
 }
@@ -173,6 +177,8 @@ pub struct ModelRow {
     pub licence: Option<String>,
     /// Bytes of the file: of the one that is here, else as the catalogue states it.
     pub file_bytes: Option<u64>,
+    /// Whether its weights are random ones (`qeil synth`).
+    pub weightless: bool,
     /// Whether it is here.
     pub present: bool,
     /// Its file, if it is here.
@@ -199,6 +205,7 @@ impl ModelsReport {
                 quantisation: Some(entry.quantisation.clone()),
                 licence: Some(entry.licence.name.clone()),
                 file_bytes: here.as_ref().map(|m| m.bytes).or(entry.bytes),
+                weightless: false,
                 present: here.is_some(),
                 path: here.map(|m| m.path),
                 unusable: None,
@@ -214,6 +221,7 @@ impl ModelsReport {
                 quantisation: known.map(|f| f.quantisation.clone()),
                 licence: None,
                 file_bytes: Some(other.bytes),
+                weightless: known.is_some_and(|f| f.weightless),
                 present: true,
                 path: Some(other.path),
                 unusable: facts.err().map(|error| error.to_string()),
@@ -262,6 +270,40 @@ impl InspectReport {
             sequences: INSPECT_SEQUENCES,
             recurrent_state_bytes,
             memory_bytes,
+        }
+    }
+}
+
+/// One shape that `qeil synth --list --json` prints.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct SynthFamily {
+    /// Its name.
+    pub name: String,
+    /// Architecture.
+    pub architecture: String,
+    /// Parameters as published.
+    pub parameters: u64,
+    /// Layers.
+    pub layers: u32,
+    /// Width of the residual stream.
+    pub width: u32,
+    /// Tokens of the vocabulary.
+    pub vocab_tokens: u32,
+    /// Where the shape comes from.
+    pub source: String,
+}
+
+impl SynthFamily {
+    /// The brief of `family`.
+    pub fn new(family: &Family) -> Self {
+        Self {
+            name: family.name.clone(),
+            architecture: family.architecture.clone(),
+            parameters: family.parameters,
+            layers: family.layers,
+            width: family.width,
+            vocab_tokens: family.vocabulary.tokens,
+            source: family.source.clone(),
         }
     }
 }

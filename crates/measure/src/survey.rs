@@ -8,7 +8,7 @@ use crate::error::MeasureError;
 use crate::kept::{Kept, Key};
 use crate::question::Tokenized;
 use crate::settings::Settings;
-use crate::tune::{Trial, Tuned, tune};
+use crate::tune::{FIRST_USE, Trial, Tuned, tune};
 use crate::weights::Copies;
 use qeil_engine::handle::{EngineError, Launch, Worker};
 use qeil_engine::spec::{DeviceEntry, DeviceKind, LoadSpec};
@@ -224,15 +224,13 @@ impl Survey<'_> {
             return Ok((settings, Tuning { kept: true, reason, not_kept: None }));
         }
         on_step(Step::Tuning(device));
-        let tuned = tune(self.launch, spec, shape, self.flash_attention, copies.as_ref(), |trial| {
-            on_step(Step::Tried(device, trial));
-        })
-        .await?;
+        let tuned =
+            tune(self.launch, spec, shape, self.flash_attention, copies.as_ref(), FIRST_USE, |trial| {
+                on_step(Step::Tried(device, trial));
+            })
+            .await?;
         tuned.settings.apply(self.launch, cache, spec).await?;
         let not_kept = match (self.kept, &key) {
-            _ if !tuned.is_complete() => {
-                Some("the machine was too slow or too busy to try all of them".into())
-            }
             (Some(kept), Some(key)) => kept.keep(key, &tuned).err().map(|error| error.to_string()),
             _ => Some("there is no cache folder".into()),
         };

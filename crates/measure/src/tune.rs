@@ -1,9 +1,10 @@
 //! Short trials that choose a worker's settings for a workload.
 //!
-//! A trial loads the model under one candidate, prefills a part of the workload's prompt, decodes a few steps of its
-//! k samples, and extrapolates both to the full size: prefill by tokens, decode by steps. That is crude (attention
-//! grows with the length) but alike for all candidates, and it costs a second or two instead of the workload itself.
-//! The trial's prompt is as long as a fixed share of time allows, since the length decides how much attention weighs.
+//! A trial loads the model under one candidate and runs the workload's samples for a few steps twice: after a short
+//! prompt, and after as much of the real one as a fixed share of time allows. Attention makes a step dearer the more
+//! cells of memory it looks at, and how many that are depends on the candidate: in a unified buffer every sample's step
+//! looks at the cells of all. So the time of a step is taken as a line through the two points, and the whole workload
+//! is predicted at its own mean number of cells; prefill likewise, by position.
 //!
 //! One trial can be unlucky: another process, or another guest of the same host, slows it down, and never makes it
 //! faster. So those that come close to the fastest are tried a second time, and the faster of two trials counts.
@@ -22,20 +23,23 @@ use qeil_engine::request::{GenerateRequest, Prompt, Sampling, Token};
 use qeil_engine::spec::LoadSpec;
 use qeil_engine::trust;
 use serde::{Deserialize, Serialize};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-/// Milliseconds of prefill a trial aims at: four candidates then stay within the ten seconds of a first use.
-const TRIAL_PREFILL_MS: f64 = 700.0;
-/// Steps a trial decodes: enough that one late step does not decide.
-const TRIAL_STEPS: u32 = 16;
-/// Milliseconds after which no further trial begins, once one has given a figure: a slow machine, or one busy with
-/// other work, keeps its user waiting no longer than a slow answer would.
-const TRIALS_MS_MAX: f64 = 30_000.0;
-/// Milliseconds of decoding after which a trial makes do with the steps it has; twice the expected time of its prefill
+/// Time for trials when a model is first used: the user waits for an answer.
+pub const FIRST_USE: Duration = Duration::from_secs(10);
+/// Time for trials when the user asked for them.
+pub const THOROUGH: Duration = Duration::from_secs(90);
+/// Milliseconds of prefill that a trial's longer run aims at.
+const TRIAL_PREFILL_MS: f64 = 1_000.0;
+/// Steps that each run of a trial decodes: enough that one late step does not decide.
+const TRIAL_STEPS: u32 = 12;
+/// Milliseconds of decoding after which a run makes do with the steps it has; twice the expected time of its prefill
 /// comes on top.
 const TRIAL_DECODE_MS_MAX: f64 = 2_000.0;
-/// Tokens of the uncounted first prefill, which also tells how fast prefill is.
-const CALIBRATION_TOKENS: u32 = 32;
+/// Prompt tokens of the shorter run, which also tells how fast prefill is.
+const SHORT_TOKENS: u32 = 32;
+/// Milliseconds until the first step of the shorter run that any device worth a trial keeps.
+const SHORT_PREFILL_MS_MAX: f64 = 5_000.0;
 /// A candidate must be this much faster than an earlier one to be taken: trials vary by a few per cent.
 const MARGIN: f64 = 0.03;
 /// Candidates within this factor of the fastest prediction are tried a second time.
@@ -123,15 +127,16 @@ pub struct Tuned {
 }
 
 impl Tuned {
-    /// Whether every candidate was tried: a choice among a few is good enough for now, not for keeping.
+    /// Whether every candidate was tried: `qeil tune` makes up for what a first use had no time for.
     pub fn is_complete(&self) -> bool {
         !self.trials.iter().any(|trial| trial.outcome == Outcome::Skipped)
     }
 }
 
-/// Try the candidates for `shape` with `base` naming model, device and threads; then, where `copies` says so, other
-/// formats of the weights under the settings that won, and the best of those with the other choice of flash attention;
-/// then the fastest few once more. Copies that lose are deleted.
+/// Try the candidates for `shape` with `base` naming model, device and threads: where `copies` says so, first the formats
+/// of the weights under the first candidate's other settings, then the other settings with the best format; then the
+/// fastest few once more. After `budget` no further trial begins, once one has given a figure: a slow machine, or one
+/// busy with other work, keeps its user waiting no longer than that. Copies that lose are deleted.
 ///
 /// # Errors
 /// When no candidate could be tried.
@@ -141,6 +146,7 @@ pub async fn tune(
     shape: Shape,
     flash_attention: Option<bool>,
     copies: Option<&Copies>,
+    budget: Duration,
     mut on_trial: impl FnMut(&Trial),
 ) -> Result<Tuned, MeasureError> {
     let candidates = Settings::candidates(shape.samples, flash_attention);
@@ -155,7 +161,7 @@ pub async fn tune(
     let mut figures = 0;
     let mut attempt = async |settings: Settings| {
         let start = Instant::now();
-        let outcome = if figures > 0 && ms_since(all_start) > TRIALS_MS_MAX {
+        let outcome = if figures > 0 && all_start.elapsed() > budget {
             Outcome::Skipped
         } else {
             match trial(launch, base, settings, shape, copies, &mut reference).await {
@@ -168,17 +174,15 @@ pub async fn tune(
         on_trial(&trial);
         trial
     };
-    for settings in candidates {
-        trials.push(attempt(settings).await);
-    }
-    if let Some(copies) = copies {
-        let (best, _) = choose(&trials)?;
-        for &format in &copies.formats {
-            trials.push(attempt(Settings { weights: Some(format), ..best }).await);
+    for (at, settings) in candidates.into_iter().enumerate() {
+        if at > 0 {
+            let weights = choose(&trials).ok().and_then(|(best, _)| best.weights);
+            trials.push(attempt(Settings { weights, ..settings }).await);
+            continue;
         }
-        let (best, _) = choose(&trials)?;
-        if best.weights.is_some() && flash_attention.is_none() {
-            trials.push(attempt(Settings { flash_attention: !best.flash_attention, ..best }).await);
+        trials.push(attempt(settings).await);
+        for &format in copies.iter().flat_map(|copies| &copies.formats) {
+            trials.push(attempt(Settings { weights: Some(format), ..settings }).await);
         }
     }
     for at in runoff(&trials) {
@@ -225,17 +229,19 @@ async fn trial(
     let prompt = random_tokens(&mut random, shape.prompt_tokens, worker.loaded().vocab_tokens);
     let prefix = |tokens: u32| prompt[..tokens.min(shape.prompt_tokens) as usize].to_vec();
 
-    let calibration = timed(&worker, request(prefix(CALIBRATION_TOKENS), 1, 1)).await?;
-    let rate = calibration.prefill_tokens_per_s().unwrap_or(0.0);
-    let affordable = (rate * TRIAL_PREFILL_MS / 1e3) as u32;
-    let part = affordable.clamp(CALIBRATION_TOKENS.min(shape.prompt_tokens), shape.prompt_tokens);
     let steps = shape.output_tokens.min(TRIAL_STEPS + 1);
-    let mut partial = request(prefix(part), shape.samples, steps);
-    if rate > 0.0 {
-        let prefill_ms = f64::from(part) / rate * 1e3;
-        partial.deadline_ms = Some((2.0 * prefill_ms + TRIAL_DECODE_MS_MAX) as u32);
-    }
-    let run = timed(&worker, partial).await?;
+    let within = |tokens: u32, prefill_ms: f64| {
+        let mut request = request(prefix(tokens), shape.samples, steps);
+        request.deadline_ms = Some((2.0 * prefill_ms + TRIAL_DECODE_MS_MAX) as u32);
+        request
+    };
+    // Pages of the file come in and threads wake up: not counted.
+    timed(&worker, request(prefix(SHORT_TOKENS), 1, 1)).await?;
+    let short = timed(&worker, within(SHORT_TOKENS, SHORT_PREFILL_MS_MAX)).await?;
+    let rate = short.prefill_tokens_per_s().unwrap_or(0.0);
+    let affordable = (rate * TRIAL_PREFILL_MS / 1e3) as u32;
+    let part = affordable.clamp(SHORT_TOKENS.min(shape.prompt_tokens), shape.prompt_tokens);
+    let long = timed(&worker, within(part, f64::from(part) / rate.max(1.0) * 1e3)).await?;
     let answers = trust::answers(&worker).await?;
     worker.stop().await;
 
@@ -244,7 +250,8 @@ async fn trial(
         return Ok(Outcome::Distrusted { why: verdict.why });
     }
     // Without a figure its time was over before the first step of decoding.
-    Ok(extrapolate(&run, shape, verdict.kl_nats).unwrap_or(Outcome::Skipped))
+    let points = [&short, &long].map(|run| Point::of(run, settings, shape));
+    Ok(predict(points, settings, shape, verdict.kl_nats).unwrap_or(Outcome::Skipped))
 }
 
 fn request(tokens: Vec<Token>, samples: u32, tokens_max: u32) -> GenerateRequest {
@@ -255,22 +262,70 @@ fn request(tokens: Vec<Token>, samples: u32, tokens_max: u32) -> GenerateRequest
     request
 }
 
-/// The full workload from a part of it.
-fn extrapolate(run: &Timed, shape: Shape, kl_nats: f64) -> Option<Outcome> {
-    let prefill_tokens_per_s = run.prefill_tokens_per_s()?;
-    let decode_tokens_per_s = run.decode_tokens_per_s(shape.samples);
-    let decoded = f64::from(shape.output_tokens.saturating_sub(1)) * f64::from(shape.samples);
-    let decode_s = match decode_tokens_per_s {
-        Some(rate) => decoded / rate,
-        None if decoded == 0.0 => 0.0,
-        None => return None,
+/// One run of a trial, in the terms of the prediction.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Point {
+    /// Prompt tokens that were computed.
+    prompt_tokens: f64,
+    /// Milliseconds of prefill for each of them.
+    prefill_ms_per_token: f64,
+    /// Steps that were decoded.
+    steps: f64,
+    /// Cells that a decode step looked at, on average.
+    cells: f64,
+    /// Milliseconds of such a step; missing where none was decoded.
+    step_ms: Option<f64>,
+}
+
+/// Cells that a decode step looks at on average, over `steps` steps after `prompt_tokens`.
+fn mean_cells(settings: Settings, shape: Shape, prompt_tokens: f64, steps: f64) -> f64 {
+    let growing = if settings.kv_unified { f64::from(shape.samples) } else { 1.0 };
+    prompt_tokens + growing * steps / 2.0
+}
+
+impl Point {
+    fn of(run: &Timed, settings: Settings, shape: Shape) -> Option<Self> {
+        let prompt_tokens = f64::from(run.usage.prompt_tokens);
+        let steps = f64::from((run.usage.emitted_tokens / shape.samples).saturating_sub(1));
+        Some(Self {
+            prompt_tokens,
+            prefill_ms_per_token: 1e3 / run.prefill_tokens_per_s()?,
+            steps,
+            cells: mean_cells(settings, shape, prompt_tokens, steps),
+            step_ms: (steps > 0.0).then(|| run.usage.decode_ms / steps),
+        })
+    }
+}
+
+/// Value at `x` of the line through two points, never falling: more work does not take less time, and two points that
+/// say so differ by noise.
+fn along([(x1, y1), (x2, y2)]: [(f64, f64); 2], x: f64) -> f64 {
+    let slope = if x2 > x1 { ((y2 - y1) / (x2 - x1)).max(0.0) } else { 0.0 };
+    y2 + slope * (x - x2)
+}
+
+/// The whole workload from two parts of it.
+fn predict(points: [Option<Point>; 2], settings: Settings, shape: Shape, kl_nats: f64) -> Option<Outcome> {
+    let [Some(short), Some(long)] = points else { return None };
+    let (prompt_tokens, steps) =
+        (f64::from(shape.prompt_tokens), f64::from(shape.output_tokens.saturating_sub(1)));
+    // The mean over a prompt's tokens is that of its middle, so halves on both sides cancel.
+    let prefill = [short, long].map(|point| (point.prompt_tokens, point.prefill_ms_per_token));
+    let prefill_ms = along(prefill, prompt_tokens) * prompt_tokens;
+    let step_ms = match (short.step_ms, long.step_ms) {
+        _ if steps == 0.0 => None,
+        (Some(a), Some(b)) => {
+            let cells = mean_cells(settings, shape, prompt_tokens, steps);
+            Some(along([(short.cells, a), (long.cells, b)], cells))
+        }
+        _ => return None,
     };
     Some(Outcome::Measured {
-        prefilled_tokens: run.usage.prompt_tokens,
-        prefill_tokens_per_s,
-        decoded_steps: (run.usage.emitted_tokens / shape.samples).saturating_sub(1),
-        decode_tokens_per_s,
-        predicted_ms: (f64::from(shape.prompt_tokens) / prefill_tokens_per_s + decode_s) * 1e3,
+        prefilled_tokens: long.prompt_tokens as u32,
+        prefill_tokens_per_s: 1e3 * prompt_tokens / prefill_ms,
+        decoded_steps: long.steps as u32,
+        decode_tokens_per_s: step_ms.map(|ms| f64::from(shape.samples) * 1e3 / ms),
+        predicted_ms: prefill_ms + step_ms.unwrap_or(0.0) * steps,
         kl_nats: Some(kl_nats).filter(|kl| kl.is_finite()),
     })
 }
@@ -310,7 +365,6 @@ fn choose(trials: &[Trial]) -> Result<(Settings, String), MeasureError> {
 mod tests {
     use super::*;
     use crate::settings::CANDIDATES;
-    use qeil_engine::request::Usage;
 
     fn trial_of(candidate: usize, outcome: Outcome) -> Trial {
         Trial { settings: CANDIDATES[candidate], outcome, took_ms: 1.0 }
@@ -375,24 +429,43 @@ mod tests {
     }
 
     #[test]
-    fn a_part_predicts_the_whole() {
-        let usage = Usage {
-            prompt_tokens: 100,
-            emitted_tokens: 4 * 11,
-            prefill_ms: 200.0,
-            decode_ms: 400.0,
-            ..Usage::default()
-        };
-        let run = Timed { usage, wall_s: 0.6, samples: Vec::new() };
+    fn two_parts_predict_the_whole() {
+        // 1 ms a token of prefill plus 1 µs for each token before it on average; a step takes 20 ms plus 10 µs a cell.
         let shape = Shape { prompt_tokens: 1000, output_tokens: 101, samples: 4 };
-        // prefill: ten times 200 ms; decode: 100 steps instead of 10, at 40 ms each
-        let Some(Outcome::Measured { predicted_ms, decoded_steps, decode_tokens_per_s, .. }) =
-            extrapolate(&run, shape, 0.0)
-        else {
+        let point = |kv_unified: bool, prompt_tokens: f64| {
+            let cells = mean_cells(settings(kv_unified), shape, prompt_tokens, 10.0);
+            Point {
+                prompt_tokens,
+                prefill_ms_per_token: 1.0 + 1e-3 * prompt_tokens,
+                steps: 10.0,
+                cells,
+                step_ms: Some(20.0 + 0.01 * cells),
+            }
+        };
+        // prefill: 1000 · (1 + 1) ms; cells on average: 1000 + 4·50 when unified, 1000 + 50 when separate
+        for (kv_unified, expected_ms) in [(true, 2000.0 + 100.0 * 32.0), (false, 2000.0 + 100.0 * 30.5)] {
+            let points = [Some(point(kv_unified, 32.0)), Some(point(kv_unified, 300.0))];
+            let Some(Outcome::Measured { predicted_ms, decode_tokens_per_s, .. }) =
+                predict(points, settings(kv_unified), shape, 0.0)
+            else {
+                panic!("no prediction")
+            };
+            assert!((predicted_ms - expected_ms).abs() < 1e-6, "{predicted_ms}");
+            let rate = 4.0 * 1e3 / ((expected_ms - 2000.0) / 100.0);
+            assert!((decode_tokens_per_s.unwrap() - rate).abs() < 1e-9);
+        }
+        // Noise that makes the longer run the faster one is not continued downwards.
+        let slower = Point { step_ms: Some(50.0), prefill_ms_per_token: 9.0, ..point(true, 32.0) };
+        let points = [Some(slower), Some(point(true, 300.0))];
+        let Some(Outcome::Measured { predicted_ms, .. }) = predict(points, settings(true), shape, 0.0) else {
             panic!("no prediction")
         };
-        assert!((predicted_ms - 6000.0).abs() < 1e-6, "{predicted_ms}");
-        assert_eq!(decoded_steps, 10);
-        assert_eq!(decode_tokens_per_s, Some(100.0));
+        assert!((predicted_ms - (1300.0 + 100.0 * 23.2)).abs() < 1e-6, "{predicted_ms}");
+        let cut = Point { step_ms: None, ..point(true, 300.0) };
+        assert_eq!(predict([Some(slower), Some(cut)], settings(true), shape, 0.0), None);
+    }
+
+    fn settings(kv_unified: bool) -> Settings {
+        Settings { weights: None, flash_attention: false, kv_unified }
     }
 }

@@ -5,7 +5,8 @@
 //! packages are added up. Memory (`dram`) is outside the package and is left out, which the source says.
 
 use super::{EnergyFlag, SPAN_UPDATES_MIN};
-use crate::{Roots, read_text};
+use crate::Roots;
+use crate::files::{Files, PlainFiles};
 use qeil_units::{Joules, Seconds};
 use std::fs;
 use std::io;
@@ -41,7 +42,8 @@ impl Package {
     }
 
     fn read_uj(&self) -> Result<u64, EnergyFlag> {
-        let text = read_text(&self.energy, COUNTER_BYTES_MAX).map_err(|error| self.unreadable(&error))?;
+        let text =
+            PlainFiles.text(&self.energy, COUNTER_BYTES_MAX).map_err(|error| self.unreadable(&error))?;
         match text.trim().parse() {
             Ok(uj) if self.range_uj.is_none_or(|range_uj| uj <= range_uj) => Ok(uj),
             _ => Err(self.garbled(&text)),
@@ -102,11 +104,11 @@ fn package(domain: &Path) -> Option<Package> {
     if number.parse::<u32>().is_err() {
         return None;
     }
-    let name = read_text(&domain.join("name"), COUNTER_BYTES_MAX).ok()?.trim().to_owned();
+    let name = PlainFiles.text(&domain.join("name"), COUNTER_BYTES_MAX).ok()?.trim().to_owned();
     if !name.starts_with("package-") {
         return None;
     }
-    let range = read_text(&domain.join("max_energy_range_uj"), COUNTER_BYTES_MAX).ok();
+    let range = PlainFiles.text(&domain.join("max_energy_range_uj"), COUNTER_BYTES_MAX).ok();
     let range_uj = range.and_then(|text| text.trim().parse().ok()).filter(|range_uj| *range_uj > 0);
     Some(Package { name, energy: domain.join("energy_uj"), range_uj })
 }

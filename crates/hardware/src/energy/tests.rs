@@ -48,7 +48,7 @@ impl Fixture {
     }
 
     fn roots(&self) -> Roots {
-        Roots { proc: self.dir.path().join("proc"), sys: self.dir.path().join("sys") }
+        Roots::below(self.dir.path())
     }
 
     fn meter(&self) -> EnergyMeter {
@@ -361,6 +361,7 @@ fn an_assumed_envelope_says_whose_figures_it_took() {
             physical_cores: Some(cores),
             cores: vec![],
             usable_cpus: vec![],
+            hypervisor: None,
         };
         let envelope = Envelope::assumed(&cpu);
         near(envelope.max().0, max_w);

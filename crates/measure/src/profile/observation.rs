@@ -98,8 +98,76 @@ impl Observation {
         self.decode_ms.filter(|&ms| ms > 0.0).map(|ms| ms / f64::from(steps))
     }
 
+    /// Bytes that a decode step of this cell reads: the weights once, and the keys and values of all its samples at half
+    /// of the output.
+    pub fn step_bytes(&self) -> f64 {
+        let cell = &self.cell;
+        let shared = f64::from(cell.depth_tokens + cell.prompt_tokens);
+        let own = f64::from(cell.samples) * f64::from(cell.output_tokens) / 2.0;
+        self.model.step_bytes as f64 + self.model.kv_bytes_per_token * (shared + own)
+    }
+
     /// Tokens emitted by all samples.
     pub fn emitted_tokens(&self) -> u32 {
         self.cell.output_tokens * self.cell.samples
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub fn cell() -> Cell {
+        Cell {
+            device: "CPU".into(),
+            threads: 2,
+            prompt_tokens: 100,
+            depth_tokens: 0,
+            output_tokens: 11,
+            samples: 4,
+        }
+    }
+
+    pub fn row(prefill_ms: f64, decode_ms: Option<f64>, wall_s: f64) -> Observation {
+        Observation {
+            model: ModelIdentity {
+                name: "a model, \"quoted\"".into(),
+                file: "m.gguf".into(),
+                sha256: "00".into(),
+                architecture: "llama".into(),
+                parameters: 1000,
+                parameters_non_embedding: 800,
+                quantisation: "F32".into(),
+                weight_bytes: 4000,
+                step_bytes: 3200,
+                kv_bytes_per_token: 64.0,
+                weightless: true,
+            },
+            cell: cell(),
+            settings: Settings { weights: None, flash_attention: false, kv_unified: true },
+            repetition: 0,
+            at_unix_ms: 1,
+            prefill_ms,
+            first_token_ms: prefill_ms,
+            decode_ms,
+            wall_s,
+            cpu_s: wall_s,
+            energy: None,
+            temperature_c: None,
+            interference: None,
+            disturbed: false,
+        }
+    }
+
+    #[test]
+    fn derived_figures() {
+        let row = row(200.0, Some(50.0), 0.3);
+        assert_eq!(row.prefill_ms_per_token(), Some(2.0));
+        assert_eq!(row.decode_ms_per_step(), Some(5.0), "ten steps after the first token");
+        assert_eq!(row.emitted_tokens(), 44);
+        assert_eq!(row.step_bytes(), 3200.0 + 64.0 * (100.0 + 4.0 * 5.5));
+        let mut alone = row.clone();
+        alone.cell.output_tokens = 1;
+        assert_eq!(alone.decode_ms_per_step(), None);
     }
 }

@@ -7,6 +7,7 @@ use super::keys::{self, Keys};
 use super::shapes::{self, Recurrence, Table};
 use super::{FactsError, ModelFacts, Rope, tokenizer};
 use crate::gguf::{Gguf, TensorType, Value, ValueType};
+use crate::write::synth::WEIGHTLESS_KEY;
 use std::collections::BTreeMap;
 
 /// Most layers: `LLAMA_MAX_LAYERS`, beyond which `load_hparams` aborts.
@@ -149,7 +150,9 @@ pub(super) fn gather(gguf: &Gguf) -> Result<ModelFacts, FactsError> {
         quantisation: quantisation(gguf, dominant_type),
         dominant_type,
         weight_bytes: gguf.tensors.iter().map(|tensor| tensor.size_bytes).sum(),
+        step_bytes: step_bytes(gguf),
         file_bytes: gguf.file_bytes,
+        weightless: gguf.metadata.get(WEIGHTLESS_KEY) == Some(&Value::Bool(true)),
         layers,
         embedding,
         rope: rope(&keys, known, head_dim_key)?,
@@ -488,6 +491,16 @@ fn parameters_non_embedding(gguf: &Gguf) -> u64 {
     let embedding = ["token_embd.weight", "position_embd.weight", "output.weight"];
     let rest = gguf.tensors.iter().filter(|tensor| !embedding.contains(&tensor.name.as_str()));
     rest.map(|tensor| tensor.elements()).sum()
+}
+
+fn step_bytes(gguf: &Gguf) -> u64 {
+    let untied = gguf.tensors.iter().any(|tensor| tensor.name == "output.weight");
+    let looked_up = |name: &str| match name {
+        "token_embd.weight" => untied,
+        "position_embd.weight" => true,
+        _ => false,
+    };
+    gguf.tensors.iter().filter(|tensor| !looked_up(&tensor.name)).map(|tensor| tensor.size_bytes).sum()
 }
 
 fn quantisation(gguf: &Gguf, dominant: TensorType) -> String {

@@ -35,8 +35,13 @@ pub struct ModelFacts {
     pub dominant_type: TensorType,
     /// Bytes of all tensors.
     pub weight_bytes: u64,
+    /// Bytes of the tensors that one decode step reads: all but embeddings that are only looked up, a row a token. A
+    /// token embedding that is the output projection, too, is read whole.
+    pub step_bytes: u64,
     /// Length of the file in bytes.
     pub file_bytes: u64,
+    /// Whether its weights are random ones (`qeil.weightless`): good for measuring, not for answers.
+    pub weightless: bool,
     /// Layers.
     pub layers: u32,
     /// Width of the residual stream.

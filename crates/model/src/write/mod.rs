@@ -2,9 +2,13 @@
 //!
 //! [`GgufWriter`] knows the format and nothing of models: metadata in the order it was set, tensors in the order
 //! they were declared, their data streamed so that a file may be larger than memory. [`tiny`] builds on it a
-//! llama that is small enough for every test and still runs.
+//! llama that is small enough for every test and still runs; [`synth`] models of published shapes whose weights are
+//! random ones. `draw` makes the numbers for both, `vocabulary` the tokens.
 
+mod draw;
+pub mod synth;
 pub mod tiny;
+mod vocabulary;
 
 pub use tiny::{TinyShape, WeightType, tiny_llama, write_tiny_llama};
 
@@ -74,17 +78,21 @@ impl GgufWriter {
         Ok(self)
     }
 
-    /// Write the file. `fill` is called for each tensor in order and writes its data, exactly
-    /// [`Tensor::size_bytes`] of them.
+    /// The tensors declared so far.
+    pub fn tensors(&self) -> &[Tensor] {
+        &self.tensors
+    }
+
+    /// Bytes of all tensors, padding included.
+    pub fn data_bytes(&self) -> u64 {
+        self.data_bytes
+    }
+
+    /// Write metadata and tensor table, padded to where the data begin.
     ///
     /// # Errors
-    /// Those of `out` and `fill`; `InvalidData` when `fill` wrote another number of bytes, `InvalidInput` for an
-    /// array that does not hold what it says.
-    pub fn write(
-        &self,
-        out: &mut impl Write,
-        mut fill: impl FnMut(&Tensor, &mut dyn Write) -> io::Result<()>,
-    ) -> io::Result<()> {
+    /// Those of `out`; `InvalidInput` for an array that does not hold what it says.
+    pub fn write_header(&self, out: &mut impl Write) -> io::Result<()> {
         let mut header = Vec::new();
         header.extend_from_slice(b"GGUF");
         header.extend_from_slice(&3u32.to_le_bytes());
@@ -104,8 +112,21 @@ impl GgufWriter {
         }
         let padded = header.len().next_multiple_of(ALIGNMENT_BYTES as usize);
         header.resize(padded, 0);
-        out.write_all(&header)?;
+        out.write_all(&header)
+    }
 
+    /// Write the file. `fill` is called for each tensor in order and writes its data, exactly
+    /// [`Tensor::size_bytes`] of them.
+    ///
+    /// # Errors
+    /// Those of `out` and `fill`; `InvalidData` when `fill` wrote another number of bytes, `InvalidInput` for an
+    /// array that does not hold what it says.
+    pub fn write(
+        &self,
+        out: &mut impl Write,
+        mut fill: impl FnMut(&Tensor, &mut dyn Write) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.write_header(out)?;
         for tensor in &self.tensors {
             let mut counted = Counted { inner: out, written_bytes: 0 };
             fill(tensor, &mut counted)?;

@@ -5,6 +5,8 @@
 //! merges and the ChatML control tokens. What it says is gibberish, but the same gibberish for the same seed.
 
 use super::GgufWriter;
+use super::draw::{Random, f16_bits};
+use super::vocabulary::byte_char;
 use crate::gguf::{Tensor, TensorType, TokenKind, Value};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -206,103 +208,9 @@ fn vocabulary() -> Vec<String> {
         .collect()
 }
 
-/// GPT-2's printable stand-in for a byte: itself where it is printable, else the next free character from U+0100
-/// on, in the order of the bytes (`bytes_to_unicode` of its encoder).
-fn byte_char(byte: u8) -> char {
-    let printable = |byte: u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff);
-    if printable(byte) {
-        return char::from(byte);
-    }
-    let rank = (0..byte).filter(|&lower| !printable(lower)).count() as u32;
-    char::from_u32(0x100 + rank).unwrap_or(char::REPLACEMENT_CHARACTER)
-}
-
-/// SplitMix64 (Steele et al. 2014): small, seedable, and the same on every machine.
-struct Random(u64);
-
-impl Random {
-    /// A stream of its own for each name, so that adding a tensor leaves the others as they were.
-    fn named(seed: u64, name: &str) -> Self {
-        // FNV-1a.
-        let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
-        Self(seed ^ hash)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Nearly normal with variance 1: the sum of four uniform numbers (Irwin–Hall), in exact arithmetic up to the
-    /// last multiplication, hence the same bits everywhere.
-    fn normal(&mut self) -> f32 {
-        let bits = self.next();
-        let sum: u64 = (0..4).map(|part| (bits >> (16 * part)) & 0xffff).sum();
-        // Mean 2·65535; variance of one part 65536²/12, of four 65536²/3.
-        (sum as f32 - 131_070.0) / 65_536.0 * 1.732_050_8
-    }
-}
-
-/// The half-precision number nearest to one of ordinary size: what is too small becomes zero, what is too large
-/// infinite.
-fn f16_bits(value: f32) -> u16 {
-    let bits = value.to_bits();
-    let sign = (bits >> 16) as u16 & 0x8000;
-    // Round half to even at the 13 bits that go, letting the carry run into the exponent.
-    let magnitude = bits & 0x7fff_ffff;
-    let rounded = (magnitude + 0x0fff + ((magnitude >> 13) & 1)) >> 13;
-    let half = rounded as i64 - ((127 - 15) << 10);
-    match half {
-        ..0x0400 => sign,
-        0x7c00.. => sign | 0x7c00,
-        _ => sign | half as u16,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn byte_characters_are_gpt2s() {
-        // Spot values of `bytes_to_unicode`.
-        for (byte, character) in
-            [(0x00, 'Ā'), (b'\n', 'Ċ'), (b' ', 'Ġ'), (b'A', 'A'), (0x7f, 'ġ'), (0xad, 'Ń')]
-        {
-            assert_eq!(byte_char(byte), character, "{byte:#x}");
-        }
-        let all: std::collections::HashSet<_> = (0..=255).map(byte_char).collect();
-        assert_eq!(all.len(), 256);
-    }
-
-    #[test]
-    fn half_precision() {
-        for (value, bits) in [
-            (0.0, 0),
-            (1.0, 0x3c00),
-            (-2.0, 0xc000),
-            (0.1, 0x2e66),
-            (65504.0, 0x7bff),
-            (1e6, 0x7c00),
-            (1e-6, 0),
-        ] {
-            assert_eq!(f16_bits(value), bits, "{value}");
-        }
-    }
-
-    #[test]
-    fn weights_have_variance_one() {
-        let mut random = Random::named(7, "test");
-        let sample: Vec<f64> = (0..100_000).map(|_| f64::from(random.normal())).collect();
-        let mean = sample.iter().sum::<f64>() / 1e5;
-        let variance = sample.iter().map(|x| (x - mean).powi(2)).sum::<f64>() / 1e5;
-        assert!(mean.abs() < 0.02 && (variance - 1.0).abs() < 0.02, "mean {mean}, variance {variance}");
-    }
 
     #[test]
     fn sizes_must_fit() {

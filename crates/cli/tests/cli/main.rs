@@ -3,65 +3,16 @@
 //! Real workers on a tiny model with random weights: what they say means nothing, what it costs is measured.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+mod home;
+mod sweeps;
+
+use home::{Home, stderr, stdout};
 use qeil_model::write::{TinyShape, tiny_llama};
 use serde_json::Value;
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use tempfile::TempDir;
-
-/// A user's home with a tiny model in it.
-struct Home {
-    folder: TempDir,
-}
-
-impl Home {
-    fn new() -> Self {
-        let home = Self { folder: tempfile::tempdir().unwrap() };
-        std::fs::create_dir(home.path("shelf")).unwrap();
-        tiny_llama(&home.path("shelf/tiny.gguf"), &TinyShape::default()).unwrap();
-        home
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_qeil"));
-        command
-            .args(arguments)
-            .current_dir(self.folder.path())
-            .env("HOME", self.folder.path())
-            .env("QEIL_MODELS", self.path("shelf"))
-            .env("QEIL_CACHE", self.path("cache"))
-            // Nothing is fetched in a test: both kinds of source lead nowhere.
-            .env("HF_ENDPOINT", "http://127.0.0.1:1")
-            .env("QEIL_PIP", "false")
-            .env_remove("XDG_CONFIG_HOME")
-            .stdin(Stdio::null());
-        command
-    }
-
-    fn qeil(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().unwrap()
-    }
-
-    fn json(&self, arguments: &[&str]) -> Value {
-        let output = self.qeil(arguments);
-        assert!(output.status.success(), "{arguments:?}: {}", stderr(&output));
-        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{arguments:?}: {error}"))
-    }
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).unwrap()
-}
 
 #[test]
 fn what_is_wrong_is_said_and_coded() {

@@ -1,0 +1,300 @@
+//! `qeil profile`: a designed sweep, saved row by row, resumed where it stopped.
+
+use crate::arguments::ProfileArguments;
+use crate::models::file_of;
+use crate::table::{self, Footnotes, figure, figure_or_missing};
+use anyhow::{Context, Result};
+use indicatif::{ProgressBar, ProgressStyle};
+use qeil_engine::handle::{Launch, probe_devices};
+use qeil_engine::spec::{DeviceEntry, DeviceKind, LoadSpec};
+use qeil_hardware::Roots;
+use qeil_hardware::cpu::Cpu;
+use qeil_hardware::energy::{EnergyMeter, Envelope};
+use qeil_hardware::machine::Machine;
+use qeil_hardware::roofline::{peak_f32, read_bandwidth};
+use qeil_hardware::thermal;
+use qeil_hardware::usage::{CpuTimes, interference};
+use qeil_measure::profile::{
+    Axes, Cell, Host, Instruments, Observation, Plan, Progress, Roofline, Stopping, Subject, SweepEvent, csv,
+    json_lines, sweep,
+};
+use qeil_measure::settings::Settings;
+use qeil_measure::stats::Summary;
+use qeil_measure::store::{Store, default_path};
+use qeil_measure::survey::select;
+use qeil_units::Watts;
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// Seconds of measuring that `--quick` stays below: with loading, two minutes.
+const QUICK_S: f64 = 80.0;
+/// How the limits of a processor are come by.
+const ROOFLINE_SOURCE: &str = "measured: threads that sum a buffer larger than the caches; threads of independent \
+                               32-bit multiply-adds";
+
+/// The store that the user named, or the usual one.
+pub fn store_path(named: Option<&Path>) -> Result<PathBuf> {
+    match named {
+        Some(path) => Ok(path.to_owned()),
+        None => default_path().context("no home folder to keep measurements in: name a file with --store"),
+    }
+}
+
+pub async fn profile(arguments: ProfileArguments) -> Result<String> {
+    let path = store_path(arguments.store.as_deref())?;
+    let mut store = Store::open(&path)?;
+    let roots = Roots::default();
+    let launch = Launch::this_program()?;
+    let devices = select(probe_devices(&launch).await?, &arguments.devices)?;
+    let bar =
+        ProgressBar::new(0).with_style(ProgressStyle::with_template("{wide_bar} {pos}/{len} cells  {msg}")?);
+    let subjects = subjects(&arguments.models, &bar).await?;
+    let plan = plan(&arguments, &subjects, &devices);
+    let host = host(&roots, &devices);
+    let id = store.begin(&plan, &host, !arguments.new)?;
+    let done = store.done(id)?;
+    if !done.observations.is_empty() {
+        table::progress(&bar, &format!("going on with a sweep that has {} rows", done.observations.len()));
+    }
+    for roofline in rooflines(&plan, &devices, &done.rooflines, &bar) {
+        store.save_roofline(id, &roofline)?;
+    }
+    let meter = EnergyMeter::open(&roots, envelope(&arguments, &roots)?);
+    let covered =
+        |name: &str| devices.iter().any(|device| device.name == name && device.kind == DeviceKind::Cpu);
+    let with = Instruments {
+        launch: &launch,
+        meter: &|device| covered(device).then_some(&meter),
+        temperature_c: &|device| {
+            if covered(device) { processor_c(&roots) } else { None }
+        },
+        bystanders: &|| {
+            let (before, roots) = (CpuTimes::read(&roots).ok(), roots.clone());
+            Box::new(move |own_cpu_s| interference(&before?, &CpuTimes::read(&roots).ok()?, own_cpu_s))
+        },
+    };
+    let mut failures = Vec::new();
+    sweep(&with, &mut store, id, &plan, &subjects, |event| show(&bar, &event, arguments.json, &mut failures))
+        .await?;
+    bar.finish_and_clear();
+
+    let rows = store.done(id)?.observations;
+    if let Some(file) = &arguments.export {
+        let text = if file.extension().is_some_and(|e| e == "csv") { csv(&rows) } else { json_lines(&rows) };
+        std::fs::write(file, text).with_context(|| format!("export to {}", file.display()))?;
+    }
+    if arguments.json {
+        return Ok(String::new());
+    }
+    Ok(text(&rows, &store.rooflines()?, &failures, &path))
+}
+
+async fn subjects(names: &[String], bar: &ProgressBar) -> Result<Vec<Subject>> {
+    let mut subjects = Vec::new();
+    for name in names {
+        let path = file_of(name).await?;
+        let facts = qeil_model::inspect(&path)?;
+        bar.set_message(format!("checksum of {name}"));
+        let subject = Subject::of(&path, &facts, |_| {}).with_context(|| path.display().to_string())?;
+        if !subjects.contains(&subject) {
+            subjects.push(subject);
+        }
+    }
+    Ok(subjects)
+}
+
+fn plan(arguments: &ProfileArguments, subjects: &[Subject], devices: &[DeviceEntry]) -> Plan {
+    let or = |given: &[u32], full: &[u32], quick: &[u32]| match (given, arguments.quick) {
+        ([], false) => full.to_vec(),
+        ([], true) => quick.to_vec(),
+        (given, _) => given.to_vec(),
+    };
+    let stopping = if arguments.quick {
+        Stopping {
+            repetitions_min: 2,
+            repetitions_max: 3,
+            half_width: 0.1,
+            cell_s_max: 20.0,
+            sweep_s_max: Some(QUICK_S),
+        }
+    } else {
+        Stopping {
+            repetitions_min: 3,
+            repetitions_max: arguments.repetitions_max.max(3),
+            half_width: arguments.half_width,
+            cell_s_max: arguments.cell_s_max,
+            sweep_s_max: None,
+        }
+    };
+    Plan {
+        models: subjects.iter().map(|subject| subject.identity.sha256.clone()).collect(),
+        devices: devices.iter().map(|device| device.name.clone()).collect(),
+        threads: or(&arguments.threads, &[LoadSpec::new("", "").threads], &[LoadSpec::new("", "").threads]),
+        axes: Axes {
+            prompt_tokens: or(&arguments.prompt_tokens, &[128, 32, 512], &[64, 16]),
+            output_tokens: or(&arguments.output_tokens, &[33, 1, 97], &[17, 1]),
+            samples: or(&arguments.samples, &[1, 4, 16], &[1, 4]),
+            depth_tokens: or(&arguments.depth_tokens, &[0, 512], &[0]),
+            full: arguments.full,
+        },
+        settings: Settings {
+            weights: None,
+            flash_attention: arguments.flash_attention.fixed().unwrap_or(false),
+            kv_unified: true,
+        },
+        stopping,
+        interference_max: arguments.interference_max,
+        seed: arguments.seed,
+    }
+}
+
+/// Degrees Celsius of the processor, if a sensor tells.
+fn processor_c(roots: &Roots) -> Option<f64> {
+    let all = thermal::temperatures(roots);
+    Some(thermal::processor(&all)?.reading.as_ref().ok()?.0)
+}
+
+fn host(roots: &Roots, devices: &[DeviceEntry]) -> Host {
+    Host {
+        machine: Machine::read(roots),
+        devices: devices.iter().map(|d| (d.name.clone(), d.description.clone())).collect(),
+        qeil_version: qeil_measure::VERSION.into(),
+        engine_version: qeil_engine::ENGINE_VERSION.into(),
+    }
+}
+
+fn envelope(arguments: &ProfileArguments, roots: &Roots) -> Result<Envelope> {
+    match arguments.cpu_watts {
+        Some((idle, max)) => Ok(Envelope::from_watts(Watts(idle), Watts(max))?),
+        None => Ok(Envelope::assumed(&Cpu::read(roots))),
+    }
+}
+
+/// What the processor can do at most, measured once a sweep; of other devices we know no such probe.
+fn rooflines<'a>(
+    plan: &'a Plan,
+    devices: &'a [DeviceEntry],
+    known: &'a [Roofline],
+    bar: &'a ProgressBar,
+) -> impl Iterator<Item = Roofline> {
+    let processors = devices.iter().filter(|device| device.kind == DeviceKind::Cpu);
+    let pairs = processors.flat_map(|device| plan.threads.iter().map(move |&threads| (device, threads)));
+    pairs
+        .filter(|(device, threads)| {
+            !known.iter().any(|roof| roof.device == device.name && roof.threads == *threads)
+        })
+        .map(|(device, threads)| {
+            bar.set_message(format!("{}: bandwidth and arithmetic of {threads} threads", device.name));
+            Roofline {
+                device: device.name.clone(),
+                threads,
+                read_bytes_per_s: read_bandwidth(threads),
+                f32_flop_per_s: peak_f32(threads),
+                source: ROOFLINE_SOURCE.into(),
+            }
+        })
+}
+
+fn show(bar: &ProgressBar, event: &SweepEvent<'_>, json: bool, failures: &mut Vec<String>) {
+    match event {
+        SweepEvent::Loading(model, device) => bar.set_message(format!("{device}: loading {}", model.name)),
+        SweepEvent::Disturbed(cell, share) => {
+            let taken = share * 100.0;
+            bar.set_message(format!("{}: other programs took {taken:.0} % of the CPU: again", brief(cell)));
+        }
+        SweepEvent::Saved(row, Progress { cells_finished, cells, remaining_s, .. }) => {
+            bar.set_length(*cells as u64);
+            bar.set_position(*cells_finished as u64);
+            let left = remaining_s.map_or_else(|| "?".into(), |s| format!("{:.0}", s.ceil()));
+            bar.set_message(format!("{} {}, about {left} s left", row.model.name, brief(&row.cell)));
+            if json && let Ok(line) = serde_json::to_string(row) {
+                // Whoever reads along went away: the rows are in the store all the same.
+                let _ = writeln!(std::io::stdout().lock(), "{line}");
+            }
+        }
+        SweepEvent::Failed(model, cell, why) => {
+            let text = format!("{}, {}: {why}", model.name, brief(cell));
+            table::progress(bar, &text);
+            failures.push(text);
+        }
+    }
+}
+
+/// A cell in a few characters, like the names of `qeil bench`.
+fn brief(cell: &Cell) -> String {
+    let depth = if cell.depth_tokens > 0 { format!("@{}", cell.depth_tokens) } else { String::new() };
+    let samples = if cell.samples > 1 { format!("×{}", cell.samples) } else { String::new() };
+    format!("pp{}{depth}+tg{}{samples}", cell.prompt_tokens, cell.output_tokens)
+}
+
+fn text(rows: &[Observation], rooflines: &[Roofline], failures: &[String], store: &Path) -> String {
+    let mut cells: BTreeMap<(u64, &str, &str, &Cell), Vec<&Observation>> = BTreeMap::new();
+    for row in rows {
+        let model = &row.model;
+        let key = (model.parameters, model.sha256.as_str(), model.name.as_str(), &row.cell);
+        cells.entry(key).or_default().push(row);
+    }
+    let headers = [
+        "model",
+        "device",
+        "cell",
+        "prefill\ntok/s",
+        "first token\nms",
+        "decode\ntok/s",
+        "of read\nbandwidth",
+        "energy\nJ/token",
+        "runs",
+    ];
+    let mut out = table::table(&headers, 3..9);
+    let mut notes = Footnotes::default();
+    let mut labels = Vec::new();
+    for ((_, _, name, cell), rows) in &cells {
+        let median = |of: &dyn Fn(&Observation) -> Option<f64>| {
+            rows.iter()
+                .map(|row| of(row))
+                .collect::<Option<Vec<f64>>>()
+                .and_then(|v| Summary::of(&v))
+                .map(|s| s.median)
+        };
+        let step_ms = median(&|row| row.decode_ms_per_step());
+        let roof = rooflines.iter().find(|roof| roof.device == cell.device && roof.threads == cell.threads);
+        let share =
+            roof.zip(step_ms).map(|(roof, ms)| rows[0].step_bytes() / (ms / 1e3) / roof.read_bytes_per_s);
+        let mut name = (*name).to_owned();
+        if rows[0].model.weightless {
+            name += &notes.mark("weightless: random weights in the true shapes, so speed and energy only");
+        }
+        if rows.iter().any(|row| row.disturbed) {
+            name += &notes.mark("disturbed: other programs used the CPU meanwhile");
+        }
+        let energy =
+            median(&|row| Some(row.energy.as_ref()?.gross.value.0 / f64::from(row.emitted_tokens())));
+        labels.extend(rows.iter().filter_map(|row| Some(row.energy.as_ref()?.gross.provenance)));
+        out.add_row([
+            name,
+            format!("{} ×{}", cell.device, cell.threads),
+            brief(cell),
+            figure_or_missing(median(&|row| Some(1e3 / row.prefill_ms_per_token()?))),
+            figure_or_missing(median(&|row| Some(row.first_token_ms))),
+            figure_or_missing(step_ms.map(|ms| f64::from(cell.samples) * 1e3 / ms)),
+            share.map_or_else(|| table::MISSING.into(), |share| format!("{} %", figure(share * 100.0))),
+            figure_or_missing(energy),
+            rows.len().to_string(),
+        ]);
+    }
+    let energy = match labels.iter().min() {
+        Some(weakest) => {
+            format!(" Energy, gross by emitted token: {weakest} (`qeil doctor` says from what).\n")
+        }
+        None => String::new(),
+    };
+    let failed: String = failures.iter().map(|text| format!(" Not measured: {text}\n")).collect();
+    format!(
+        "{out}\n{} Medians over the runs of each cell. ppN@D+tgM×K: N prompt tokens after D in memory, M tokens of \
+         each of K samples.\n{energy}{failed} {} rows in {}; `qeil fit` draws the laws.\n",
+        notes.text(),
+        rows.len(),
+        store.display()
+    )
+}
