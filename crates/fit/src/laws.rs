@@ -290,8 +290,8 @@ fn judge(best: &LawRow, point: &Measured, series: &Series) -> Option<HeldOut> {
     })
 }
 
-/// The workload that most models were measured under; of equals the one with most rows, then the longest prompt at the
-/// least depth.
+/// The workload that most models were measured under; of equals the one at the least depth, then with the longest output
+/// and the longest prompt, which average over most steps. (Not the one with most rows: noise makes rows.)
 fn reference_of(quantity: Quantity, series: &Series) -> Option<Reference> {
     let with_value = |cell: &&CellMedian| cell.rows.iter().any(|row| quantity.of(row).is_some());
     let mut references: Vec<Reference> =
@@ -299,15 +299,12 @@ fn reference_of(quantity: Quantity, series: &Series) -> Option<Reference> {
     references.sort_unstable();
     references.dedup();
     references.into_iter().max_by_key(|reference| {
-        let mut models = Vec::new();
-        let mut rows = 0;
-        for cell in cells_of(quantity, *reference, series) {
-            if !models.contains(&cell.subject) {
-                models.push(cell.subject);
-            }
-            rows += cell.rows.len();
-        }
-        (models.len(), rows, reference.prompt_tokens, std::cmp::Reverse(reference.depth_tokens))
+        let mut models: Vec<usize> =
+            cells_of(quantity, *reference, series).map(|cell| cell.subject).collect();
+        models.sort_unstable();
+        models.dedup();
+        let longest = (reference.output_tokens, reference.prompt_tokens);
+        (models.len(), std::cmp::Reverse(reference.depth_tokens), longest)
     })
 }
 

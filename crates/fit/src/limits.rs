@@ -17,6 +17,7 @@ use crate::quantity::{Predictor, Quantity};
 use crate::series::Series;
 use qeil_laws::law::Form;
 use qeil_measure::profile::ModelIdentity;
+pub use qeil_measure::profile::Roofline;
 use serde::{Deserialize, Serialize};
 
 /// Operations for each parameter and token: a multiplication and an addition.
@@ -27,61 +28,56 @@ const INTEGER_SPEEDUP_MAX: f64 = 4.0;
 /// Share of a step from which on a cause is worth naming beside the largest.
 const WORTH_NAMING: f64 = 0.1;
 
-/// The measured limits of a device.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Roofline {
-    /// Device, as `qeil devices` names it.
-    pub device: String,
-    /// Threads.
-    pub threads: u32,
-    /// Bytes that can be read in a second.
-    pub read_bytes_per_s: f64,
-    /// 32-bit floating-point operations in a second.
-    pub f32_flop_per_s: f64,
-    /// Where the figures come from.
-    pub source: String,
-}
+/// The measured limits of a device, put to use.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Roof<'a>(&'a Roofline);
 
-impl Roofline {
-    /// The limits of this device with this number of threads.
-    pub fn of<'a>(rooflines: &'a [Self], device: &str, threads: u32) -> Option<&'a Self> {
+impl<'a> Roof<'a> {
+    /// The limits of this device with this number of threads; missing where they were not measured.
+    pub fn of(rooflines: &'a [Roofline], device: &str, threads: u32) -> Option<Self> {
         // The last one: a later probe replaces an earlier.
-        rooflines.iter().rev().find(|roofline| {
+        let found = rooflines.iter().rev().find(|roofline| {
             (roofline.device.as_str(), roofline.threads) == (device, threads)
                 && roofline.read_bytes_per_s > 0.0
                 && roofline.f32_flop_per_s > 0.0
-        })
+        });
+        found.map(Self)
+    }
+
+    /// The figures.
+    pub fn figures(self) -> &'a Roofline {
+        self.0
     }
 
     /// Milliseconds to read what a decode step reads, at this mean context for each of the samples.
-    pub fn read_ms(&self, model: &ModelIdentity, context_tokens: f64, samples: f64) -> f64 {
+    pub fn read_ms(self, model: &ModelIdentity, context_tokens: f64, samples: f64) -> f64 {
         let bytes = model.step_bytes as f64 + model.kv_bytes_per_token * context_tokens * samples;
-        bytes / self.read_bytes_per_s * 1e3
+        bytes / self.0.read_bytes_per_s * 1e3
     }
 
     /// Milliseconds of the arithmetic of a decode step for `samples` samples at the 32-bit peak.
-    pub fn step_arithmetic_ms(&self, model: &ModelIdentity, samples: f64) -> f64 {
+    pub fn step_arithmetic_ms(self, model: &ModelIdentity, samples: f64) -> f64 {
         // A step multiplies with the weights that it reads.
         let parameters = model.parameters as f64 * model.step_bytes as f64 / model.weight_bytes.max(1) as f64;
-        FLOP_PER_PARAMETER * parameters * samples / self.f32_flop_per_s * 1e3
+        FLOP_PER_PARAMETER * parameters * samples / self.0.f32_flop_per_s * 1e3
     }
 
     /// Milliseconds of the arithmetic of one prompt token at the 32-bit peak. The output matrix is multiplied for the
     /// last token of a prompt only.
-    pub fn prefill_arithmetic_ms(&self, model: &ModelIdentity) -> f64 {
-        FLOP_PER_PARAMETER * model.parameters_non_embedding as f64 / self.f32_flop_per_s * 1e3
+    pub fn prefill_arithmetic_ms(self, model: &ModelIdentity) -> f64 {
+        FLOP_PER_PARAMETER * model.parameters_non_embedding as f64 / self.0.f32_flop_per_s * 1e3
     }
 
     /// The least that a decode step of one sharing batch can take: weights once, arithmetic at most at the integer
     /// peak.
-    pub fn step_ms_least(&self, model: &ModelIdentity, context_tokens: f64, samples: f64) -> f64 {
+    pub fn step_ms_least(self, model: &ModelIdentity, context_tokens: f64, samples: f64) -> f64 {
         // Samples share the keys and values of their prompt, so only one context is sure to be read.
         let arithmetic = self.step_arithmetic_ms(model, samples) / INTEGER_SPEEDUP_MAX;
         self.read_ms(model, context_tokens, 1.0).max(arithmetic)
     }
 
     /// The least that one prompt token can take.
-    pub fn prefill_ms_least(&self, model: &ModelIdentity) -> f64 {
+    pub fn prefill_ms_least(self, model: &ModelIdentity) -> f64 {
         self.prefill_arithmetic_ms(model) / INTEGER_SPEEDUP_MAX
     }
 }
@@ -123,7 +119,7 @@ impl LimitReport {
     /// Compare; missing where no decode step was measured. The laws are those of decode and prefill in this series.
     pub fn new(
         series: &Series,
-        roofline: &Roofline,
+        roofline: Roof<'_>,
         decode: &QuantityReport,
         prefill: Option<&QuantityReport>,
     ) -> Option<Self> {
@@ -140,7 +136,7 @@ impl LimitReport {
                 LimitRow {
                     model: point.model.clone(),
                     step_ms: point.value,
-                    bytes_per_step: read_ms / 1e3 * roofline.read_bytes_per_s,
+                    bytes_per_step: read_ms / 1e3 * roofline.0.read_bytes_per_s,
                     tokens_per_s: 1e3 / point.value,
                     tokens_per_s_limit: 1e3 / read_ms,
                     bandwidth_fraction: read_ms / point.value,
@@ -161,7 +157,7 @@ impl LimitReport {
             .0;
         let subject = decode.points[worst].subject;
         let explanation = explain(&rows[worst], &series.subjects[subject].model, roofline, law);
-        Some(Self { roofline: roofline.clone(), rows, explanation })
+        Some(Self { roofline: roofline.0.clone(), rows, explanation })
     }
 }
 
@@ -171,7 +167,7 @@ pub fn mean_context(depth_tokens: u32, prompt_tokens: u32, output_tokens: u32) -
 }
 
 /// In words: where the time of the model that is furthest from the limit goes.
-fn explain(row: &LimitRow, model: &ModelIdentity, roofline: &Roofline, law: Option<&LawRow>) -> String {
+fn explain(row: &LimitRow, model: &ModelIdentity, roofline: Roof<'_>, law: Option<&LawRow>) -> String {
     let read_ms = row.bandwidth_fraction * row.step_ms;
     if row.bandwidth_fraction >= 1.0 {
         return format!(
@@ -188,7 +184,7 @@ fn explain(row: &LimitRow, model: &ModelIdentity, roofline: &Roofline, law: Opti
         Quantity::DecodeStep,
         row.step_ms,
         row.bytes_per_step / 1e6,
-        roofline.read_bytes_per_s / 1e9,
+        roofline.0.read_bytes_per_s / 1e9,
         read_ms,
         percent(row.bandwidth_fraction)
     );

@@ -11,7 +11,7 @@
 //! Every figure here is estimated, whatever it was learned from.
 
 use crate::laws::{Chosen, LawRow, percent};
-use crate::limits::Roofline;
+use crate::limits::Roof;
 use crate::series::{CellMedian, Series, are_twins, clock, weakest};
 use crate::workload::{Brought, Figure, Workload, bring};
 use crate::{FitError, LEVEL};
@@ -77,7 +77,7 @@ pub fn predict(
     model: &ModelIdentity,
     workload: Workload,
     series: &Series,
-    roofline: Option<&Roofline>,
+    roofline: Option<Roof<'_>>,
 ) -> Result<Prediction, FitError> {
     let workload = workload.check()?;
     let study = Study { model, workload, series, roofline };
@@ -150,7 +150,7 @@ struct Study<'a> {
     model: &'a ModelIdentity,
     workload: Workload,
     series: &'a Series,
-    roofline: Option<&'a Roofline>,
+    roofline: Option<Roof<'a>>,
 }
 
 type Values = Vec<(usize, Brought)>;
@@ -194,7 +194,7 @@ impl Study<'_> {
 
     /// The least that the device allows. Where a measured model went below its own bound, the bound is no bound, and
     /// gives way by as much.
-    fn least(&self, measured: &Values, bound: impl Fn(&Roofline, &ModelIdentity) -> f64) -> f64 {
+    fn least(&self, measured: &Values, bound: impl Fn(Roof<'_>, &ModelIdentity) -> f64) -> f64 {
         let Some(roofline) = self.roofline else { return 0.0 };
         let exceeded = measured
             .iter()

@@ -193,7 +193,7 @@ fn choose(rows: &[QuantisationRow], kl_nats_max: f64) -> (Option<usize>, String)
     (Some(at), text + &remark)
 }
 
-/// The workload under which most of the family show the quantity; of equals the longest prompt.
+/// The workload under which most of the family show the quantity; of equals the least depth, then the longest.
 fn common_reference(quantity: Quantity, family: &[(&Series, usize)]) -> Option<Reference> {
     let mut references: Vec<Reference> = family
         .iter()
@@ -206,7 +206,8 @@ fn common_reference(quantity: Quantity, family: &[(&Series, usize)]) -> Option<R
     references.into_iter().max_by_key(|reference| {
         let having =
             family.iter().filter(|(series, place)| cell_with(quantity, *reference, series, *place).is_some());
-        (having.count(), reference.prompt_tokens, reference.output_tokens)
+        let longest = (reference.output_tokens, reference.prompt_tokens);
+        (having.count(), std::cmp::Reverse(reference.depth_tokens), longest)
     })
 }
 

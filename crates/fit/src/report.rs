@@ -3,7 +3,7 @@
 use crate::FitError;
 use crate::joint::{JointQuantity, JointReport, joint};
 use crate::laws::QuantityReport;
-use crate::limits::{LimitReport, Roofline};
+use crate::limits::{LimitReport, Roof, Roofline};
 use crate::quantisation::{Divergence, QuantisationReport, quantisations};
 use crate::quantity::Quantity;
 use crate::series::{Series, SeriesKey, Subject, hold_out, series_of};
@@ -86,7 +86,7 @@ impl SeriesReport {
         let (found, missing): (Vec<_>, Vec<_>) =
             JointQuantity::ALL.map(|quantity| joint(quantity, series)).into_iter().partition(Result::is_ok);
         let of = |quantity| quantities.iter().find(|report| report.quantity == quantity);
-        let limits = Roofline::of(rooflines, &series.key.device, series.key.threads).and_then(|roofline| {
+        let limits = Roof::of(rooflines, &series.key.device, series.key.threads).and_then(|roofline| {
             LimitReport::new(series, roofline, of(Quantity::DecodeStep)?, of(Quantity::PrefillPerToken))
         });
         Self {

@@ -46,7 +46,7 @@ fn the_law_of_the_machine_wins() {
     assert!(decode.verdict.contains("The power law loses"), "{}", decode.verdict);
     assert_eq!(decode.laws.len(), 6, "two forms over three predictors");
     let reference = decode.reference.unwrap();
-    assert_eq!((reference.samples, reference.depth_tokens), (Some(1), 0));
+    assert_eq!((reference.samples, reference.depth_tokens, reference.output_tokens), (Some(1), 0, Some(128)));
     assert!(decode.blind.is_some());
 }
 
@@ -221,10 +221,10 @@ fn fractions_of_the_limit_and_where_the_rest_goes() {
     let limits = report.series[0].limits.as_ref().unwrap();
     assert_eq!(limits.rows.len(), FAMILY.len());
     for (row, model) in limits.rows.iter().zip(family()) {
-        let context = 256.0 + 16.0;
+        let context = 256.0 + 64.0;
         let bytes = model.step_bytes as f64 + model.kv_bytes_per_token * context;
         assert!((row.bytes_per_step / bytes - 1.0).abs() < 1e-9);
-        let (_, step_ms) = machine.truth(&model, &cell(256, 32, 1, 0));
+        let (_, step_ms) = machine.truth(&model, &cell(256, 128, 1, 0));
         assert!((row.bandwidth_fraction - bytes / 22e9 * 1e3 / step_ms).abs() < 1e-9, "{row:?}");
         assert!((row.tokens_per_s / row.tokens_per_s_limit - row.bandwidth_fraction).abs() < 1e-9);
         assert!(row.prefill_arithmetic_fraction.is_some());

@@ -3,7 +3,7 @@
 mod synthetic;
 
 use qeil_fit::FitError;
-use qeil_fit::limits::Roofline;
+use qeil_fit::limits::{Roof, Roofline};
 use qeil_fit::metrics::{PriceTag, metrics};
 use qeil_fit::predict::{Prediction, predict};
 use qeil_fit::series::series_of;
@@ -34,7 +34,8 @@ fn ask(
     cell: &Cell,
     roofline: Option<&Roofline>,
 ) -> Result<Prediction, FitError> {
-    predict(model, workload(cell), &series_of(rows)[0], roofline)
+    let roof = roofline.and_then(|roofline| Roof::of(std::slice::from_ref(roofline), "CPU", 2));
+    predict(model, workload(cell), &series_of(rows)[0], roof)
 }
 
 /// True milliseconds to the first token and from there on.
