@@ -34,6 +34,12 @@ pub enum Command {
     Tune(TuneArguments),
     /// Characterise this machine: a designed sweep over models, lengths, samples and devices, saved as it goes
     Profile(ProfileArguments),
+    /// Find the laws that the measurements follow, draw them, and name the better ones
+    Fit(FitArguments),
+    /// Say what a model that was never run will take, from the laws
+    Predict(PredictArguments),
+    /// Tabulate the metrics of all stored runs
+    Metrics(MetricsArguments),
     /// Fetch a model of the catalogue
     Pull(PullArguments),
     /// List the models that can be pulled and those that are here
@@ -275,6 +281,77 @@ pub struct ProfileArguments {
     #[arg(long, default_value_t = 0)]
     pub seed: u64,
     /// Print each row as a line of JSON once it is saved
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct FitArguments {
+    /// File of measurements [default: in the user's data folder]
+    #[arg(long, value_name = "FILE")]
+    pub store: Option<PathBuf>,
+    /// Folder to draw the laws into, as SVG
+    #[arg(long, value_name = "FOLDER")]
+    pub charts: Option<PathBuf>,
+    /// Model that the laws must not see, and are judged on; may be repeated
+    #[arg(long, value_name = "MODEL")]
+    pub leave_out: Vec<String>,
+    /// Largest divergence, in nats, that a quantisation may cost to be chosen
+    #[arg(long, value_name = "NATS", default_value_t = qeil_fit::report::KL_NATS_MAX)]
+    pub kl_max: f64,
+    /// Print one JSON document instead of tables
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct PredictArguments {
+    /// Name from `qeil models`, or path of a GGUF file
+    pub model: String,
+    /// Device, as the measurements name it
+    #[arg(long, short = 'd', value_name = "NAME", default_value = "CPU")]
+    pub device: String,
+    /// Threads [default: all]
+    #[arg(long, short = 't', value_parser = clap::value_parser!(u32).range(1..=512))]
+    pub threads: Option<u32>,
+    /// Prompt length in tokens
+    #[arg(long, short = 'p', default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    pub prompt_tokens: u32,
+    /// Tokens of each sample
+    #[arg(long, short = 'n', default_value_t = 33, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
+    pub output_tokens: u32,
+    /// Samples sharing the prompt
+    #[arg(long, short = 'k', default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub samples: u32,
+    /// Tokens of context already in memory
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=1 << 20))]
+    pub depth_tokens: u32,
+    /// Measured model that the laws must not see; may be repeated
+    #[arg(long, value_name = "MODEL")]
+    pub leave_out: Vec<String>,
+    /// File of measurements [default: in the user's data folder]
+    #[arg(long, value_name = "FILE")]
+    pub store: Option<PathBuf>,
+    /// Print one JSON document instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct MetricsArguments {
+    /// File of measurements [default: in the user's data folder]
+    #[arg(long, value_name = "FILE")]
+    pub store: Option<PathBuf>,
+    /// What the devices cost, in US dollars [default: the catalogue's price of this processor]
+    #[arg(long, value_name = "USD")]
+    pub price_usd: Option<f64>,
+    /// Years that the hardware is used for
+    #[arg(long, value_name = "YEARS", default_value_t = 4.0)]
+    pub life_years: f64,
+    /// Price of electricity, in US dollars for a kilowatt-hour
+    #[arg(long, value_name = "USD", default_value_t = 0.2)]
+    pub electricity_usd_per_kwh: f64,
+    /// Print one JSON document instead of a table
     #[arg(long)]
     pub json: bool,
 }

@@ -6,8 +6,11 @@
 mod arguments;
 mod bench;
 mod devices;
+mod fit;
 mod inspect;
+mod metrics;
 mod models;
+mod predict;
 mod profile;
 mod pull;
 mod quantize;
@@ -77,6 +80,9 @@ async fn dispatch(arguments: Arguments) -> Result<Output> {
         Command::Bench(arguments) => bench::bench(arguments).await.map(Output::from),
         Command::Tune(arguments) => tune::tune(arguments).await.map(Output::from),
         Command::Profile(arguments) => profile::profile(arguments).await.map(Output::from),
+        Command::Fit(arguments) => fit::fit(&arguments).map(Output::from),
+        Command::Predict(arguments) => predict::predict(arguments).await.map(Output::from),
+        Command::Metrics(arguments) => metrics::metrics(&arguments).map(Output::from),
         Command::Pull(arguments) => pull::pull(arguments).await.map(Output::from),
         Command::Models(arguments) => models::models(&arguments).map(Output::from),
         Command::Devices(arguments) => devices::devices(&arguments).await.map(Output::from),

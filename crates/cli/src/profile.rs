@@ -26,9 +26,12 @@ use qeil_units::Watts;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Seconds of measuring that `--quick` stays below: with loading, two minutes.
 const QUICK_S: f64 = 80.0;
+/// How long the idle machine is measured before a sweep, where a counter can.
+const IDLE: Duration = Duration::from_secs(2);
 /// How the limits of a processor are come by.
 const ROOFLINE_SOURCE: &str = "measured: threads that sum a buffer larger than the caches; threads of independent \
                                32-bit multiply-adds";
@@ -60,7 +63,12 @@ pub async fn profile(arguments: ProfileArguments) -> Result<String> {
     for roofline in rooflines(&plan, &devices, &done.rooflines, &bar) {
         store.save_roofline(id, &roofline)?;
     }
-    let meter = EnergyMeter::open(&roots, envelope(&arguments, &roots)?);
+    let mut meter = EnergyMeter::open(&roots, envelope(&arguments, &roots)?);
+    if meter.missing().is_none() {
+        bar.set_message("measuring the idle machine");
+        let idle = meter.measure_idle(IDLE);
+        meter.set_idle(idle);
+    }
     let covered =
         |name: &str| devices.iter().any(|device| device.name == name && device.kind == DeviceKind::Cpu);
     let with = Instruments {
@@ -167,7 +175,7 @@ fn host(roots: &Roots, devices: &[DeviceEntry]) -> Host {
 fn envelope(arguments: &ProfileArguments, roots: &Roots) -> Result<Envelope> {
     match arguments.cpu_watts {
         Some((idle, max)) => Ok(Envelope::from_watts(Watts(idle), Watts(max))?),
-        None => Ok(Envelope::assumed(&Cpu::read(roots))),
+        None => Ok(Envelope::of_user(&Cpu::read(roots))?),
     }
 }
 
@@ -221,8 +229,13 @@ fn show(bar: &ProgressBar, event: &SweepEvent<'_>, json: bool, failures: &mut Ve
     }
 }
 
+/// A device and its threads in a few characters.
+pub fn place(device: &str, threads: u32) -> String {
+    format!("{device} ×{threads}")
+}
+
 /// A cell in a few characters, like the names of `qeil bench`.
-fn brief(cell: &Cell) -> String {
+pub fn brief(cell: &Cell) -> String {
     let depth = if cell.depth_tokens > 0 { format!("@{}", cell.depth_tokens) } else { String::new() };
     let samples = if cell.samples > 1 { format!("×{}", cell.samples) } else { String::new() };
     format!("pp{}{depth}+tg{}{samples}", cell.prompt_tokens, cell.output_tokens)
@@ -273,7 +286,7 @@ fn text(rows: &[Observation], rooflines: &[Roofline], failures: &[String], store
         labels.extend(rows.iter().filter_map(|row| Some(row.energy.as_ref()?.gross.provenance)));
         out.add_row([
             name,
-            format!("{} ×{}", cell.device, cell.threads),
+            place(&cell.device, cell.threads),
             brief(cell),
             figure_or_missing(median(&|row| Some(1e3 / row.prefill_ms_per_token()?))),
             figure_or_missing(median(&|row| Some(row.first_token_ms))),

@@ -1,0 +1,277 @@
+//! `qeil fit`: the laws of what was measured, as a table and as charts.
+
+use crate::arguments::FitArguments;
+use crate::profile::{place, store_path};
+use crate::table::{self, COLUMNS_MAX, MISSING, figure, figure_or_missing, wrap};
+use anyhow::{Context, Result};
+use qeil_fit::chart::draw;
+use qeil_fit::joint::JointReport;
+use qeil_fit::laws::QuantityReport;
+use qeil_fit::limits::LimitReport;
+use qeil_fit::quantisation::{Divergence, QuantisationReport};
+use qeil_fit::report::{FitInput, FitReport, SeriesReport};
+use qeil_hardware::Roots;
+use qeil_hardware::machine::Machine;
+use qeil_laws::interval::Interval;
+use qeil_measure::profile::Observation;
+use qeil_measure::quantize::Quality;
+use qeil_measure::store::Store;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+pub fn fit(arguments: &FitArguments) -> Result<String> {
+    let store = Store::open(&store_path(arguments.store.as_deref())?)?;
+    let observations = store.observations()?;
+    let (rooflines, divergences) = (store.rooflines()?, divergences(&observations));
+    let report = FitReport::new(&FitInput {
+        observations: &observations,
+        rooflines: &rooflines,
+        divergences: &divergences,
+        kl_nats_max: arguments.kl_max,
+        leave_out: &arguments.leave_out,
+    })?;
+    let drawn = match &arguments.charts {
+        Some(folder) => charts(&report, folder)?,
+        None => Vec::new(),
+    };
+    if arguments.json {
+        return table::json(&report);
+    }
+    let series: Vec<String> = report.series.iter().map(series_text).collect();
+    let quantisations: Vec<String> = report.quantisations.iter().map(quantisation_text).collect();
+    let drawn = match (&drawn[..], &arguments.charts) {
+        ([], None) => " `--charts FOLDER` draws them.\n".to_owned(),
+        ([], Some(_)) => " No law, so no chart.\n".to_owned(),
+        (files, _) => format!(" Drawn: {}\n", files.join(", ")),
+    };
+    Ok([series, quantisations].concat().join("\n") + &drawn)
+}
+
+/// What is recorded beside the measured models. A record that cannot be read is no record: the laws do not need it.
+fn divergences(observations: &[Observation]) -> Vec<Divergence> {
+    let files: BTreeMap<&str, &str> =
+        observations.iter().map(|row| (row.model.file.as_str(), row.model.sha256.as_str())).collect();
+    let found = files.into_iter().filter_map(|(file, sha256)| {
+        let quality = Quality::beside(Path::new(file)).ok()??;
+        (quality.variant_sha256 == sha256).then(|| Divergence {
+            sha256: sha256.into(),
+            kl_nats: quality.kl_nats_mean,
+            top1_agreement: Some(quality.top1_agreement),
+            reference: format!("the model it was made from ({} positions)", quality.positions),
+        })
+    });
+    found.collect()
+}
+
+fn charts(report: &FitReport, folder: &Path) -> Result<Vec<String>> {
+    fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    let machine = Machine::read(&Roots::default());
+    let machine = machine.cpu_model.map(|cpu| format!("{cpu}, {} logical CPUs", machine.logical_cpus));
+    let mut drawn = Vec::new();
+    for series in &report.series {
+        for quantity in &series.quantities {
+            let Some(svg) = draw(quantity, &series.key, machine.as_deref()) else { continue };
+            let key = &series.key;
+            let name =
+                format!("{}-{}t-{}-{}", key.device, key.threads, key.quantisation, quantity.quantity.slug());
+            let safe = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
+            let path = folder.join(format!("{}.svg", name.chars().map(safe).collect::<String>()));
+            fs::write(&path, svg).with_context(|| path.display().to_string())?;
+            drawn.push(path.display().to_string());
+        }
+    }
+    Ok(drawn)
+}
+
+fn paragraph(text: &str) -> String {
+    wrap(text, usize::from(COLUMNS_MAX) - 1, "   ")
+}
+
+fn percent(share: f64) -> String {
+    format!("{} %", figure(share * 100.0))
+}
+
+fn interval(interval: Interval) -> String {
+    format!("{} to {}", figure(interval.low), figure(interval.high))
+}
+
+fn series_text(series: &SeriesReport) -> String {
+    let headers = [
+        "law of",
+        "form",
+        "over",
+        "exponent\nor slope",
+        "95 % interval",
+        "R²\n(logs)",
+        "spread\nfactor",
+        "left-out error\nmedian",
+        "largest",
+    ];
+    let mut rows = table::table(&headers, 3..9);
+    table::keep_whole(&mut rows, 0);
+    let mut notes = String::new();
+    for report in &series.quantities {
+        for (at, law) in report.laws.iter().enumerate() {
+            let mark = if report.winner == Some(at) { " *" } else { "" };
+            rows.add_row([
+                format!("{}{mark}", report.quantity),
+                law.fit.law.form.to_string().trim_end_matches(" law").to_owned(),
+                law.predictor.to_string(),
+                scientific(law.fit.law.b),
+                format!("{} to {}", scientific(law.fit.b_interval.low), scientific(law.fit.b_interval.high)),
+                law.fit.r2_log.map_or_else(|| MISSING.into(), |r2| format!("{r2:.3}")),
+                format!("{:.3}", law.fit.spread_factor),
+                percent(law.left_out.median_error),
+                percent(law.left_out.max_error),
+            ]);
+        }
+        notes += &quantity_notes(report);
+    }
+    let models: Vec<&str> = series.subjects.iter().map(|subject| subject.model.name.as_str()).collect();
+    let weightless = series.subjects.iter().filter(|subject| subject.model.weightless).count();
+    let about = format!(
+        "{}: {} models ({weightless} of them weightless: random weights in the true shapes), {} cells{}: {}.",
+        series.key,
+        models.len(),
+        series.cells,
+        match series.disturbed_cells {
+            0 => String::new(),
+            disturbed => format!(", {disturbed} of them disturbed by other programs"),
+        },
+        models.join(", ")
+    );
+    let joint: String = series.joint.iter().map(joint_text).collect();
+    let missing: String = series.joint_missing.iter().map(|why| format!(" {}\n", paragraph(why))).collect();
+    let limits = match &series.limits {
+        Some(limits) => limits_text(limits),
+        None => {
+            " No share of the machine's limits: its memory was not probed or no decode was measured.\n".into()
+        }
+    };
+    format!("{}\n{rows}\n * the law to go by\n{notes}{joint}{missing}\n{limits}", paragraph(&about))
+}
+
+/// Exponents as they are, slopes in powers of ten.
+fn scientific(value: f64) -> String {
+    if value != 0.0 && value.abs() < 1e-3 { format!("{value:.2e}") } else { figure(value) }
+}
+
+fn quantity_notes(report: &QuantityReport) -> String {
+    let mut text = format!(" {}: {}", report.quantity, report.verdict);
+    if let Some(reference) = &report.reference {
+        text += &format!(" Compared at {reference}, in {}", report.unit);
+        if let Some(label) = &report.label {
+            text += &format!(", {} ({})", label.provenance, label.source);
+        }
+        text += ".";
+    }
+    for held_out in &report.held_out {
+        text += &format!(
+            " Left out: {}, predicted {} ({}), measured {}: off by {}, {} the interval.",
+            held_out.model,
+            figure(held_out.predicted),
+            interval(held_out.interval),
+            figure(held_out.measured),
+            percent(held_out.relative_error),
+            if held_out.inside { "inside" } else { "outside" }
+        );
+    }
+    if !report.absent.is_empty() {
+        text += &format!(" Without this workload: {}.", report.absent.join(", "));
+    }
+    format!(" {}\n", paragraph(text.trim()))
+}
+
+fn joint_text(joint: &JointReport) -> String {
+    let exponents = joint.fit.exponents.iter().map(|exponent| match (exponent.value, exponent.interval) {
+        (Some(value), Some(range)) => format!("{}^{} ({})", exponent.factor, figure(value), interval(range)),
+        (Some(value), None) => format!("{}^{}", exponent.factor, figure(value)),
+        (None, _) => format!("{} was not varied", exponent.factor),
+    });
+    let label = joint.label.as_ref().map_or_else(String::new, |label| format!(", {}", label.provenance));
+    let text = format!(
+        "{} in {}{label} = {:.3e} · {}; over {} cells of {} models with a prompt of {} tokens; spread factor {:.3}; \
+         left-out model: median error {}, largest {}.",
+        joint.quantity.name(),
+        joint.unit,
+        joint.fit.constant,
+        exponents.collect::<Vec<_>>().join(" · "),
+        joint.fit.points,
+        joint.fit.groups,
+        joint.prompt_tokens,
+        joint.fit.spread_factor,
+        percent(joint.fit.left_out.median_error),
+        percent(joint.fit.left_out.max_error)
+    );
+    format!(" {}\n", paragraph(&text))
+}
+
+fn limits_text(limits: &LimitReport) -> String {
+    let headers = [
+        "model",
+        "step ms",
+        "MB/step",
+        "tok/s",
+        "tok/s at the\nmemory's limit",
+        "of read\nbandwidth",
+        "of f32 peak,\ndecode",
+        "of f32 peak,\nprefill",
+    ];
+    let mut rows = table::table(&headers, 1..8);
+    table::keep_whole(&mut rows, 0);
+    for row in &limits.rows {
+        rows.add_row([
+            row.model.clone(),
+            figure(row.step_ms),
+            figure(row.bytes_per_step / 1e6),
+            figure(row.tokens_per_s),
+            figure(row.tokens_per_s_limit),
+            percent(row.bandwidth_fraction),
+            percent(row.arithmetic_fraction),
+            row.prefill_arithmetic_fraction.map_or_else(|| MISSING.into(), percent),
+        ]);
+    }
+    let roof = &limits.roofline;
+    let limit = format!(
+        "Limits: {} GB/s read, {} Gflop/s in 32 bits ({}). Quantised weights are multiplied as integers and may pass \
+         the 32-bit peak.",
+        figure(roof.read_bytes_per_s / 1e9),
+        figure(roof.f32_flop_per_s / 1e9),
+        roof.source
+    );
+    format!("{rows}\n {}\n {}\n", paragraph(&limit), paragraph(&limits.explanation))
+}
+
+fn quantisation_text(report: &QuantisationReport) -> String {
+    let headers = [
+        "quantisation",
+        "weights",
+        "prefill\ntok/s",
+        "decode\ntok/s",
+        "energy\nJ/token",
+        "KL nats\nmean",
+        "same top\ntoken",
+        "choice",
+    ];
+    let mut rows = table::table(&headers, 1..7);
+    let mut labels = Vec::new();
+    for (at, row) in report.rows.iter().enumerate() {
+        labels.extend(row.energy_label.as_ref().map(|label| label.provenance));
+        let divergence = row.divergence.as_ref();
+        rows.add_row([
+            row.quantisation.clone(),
+            table::bytes(row.weight_bytes),
+            figure_or_missing(row.prefill_tokens_per_s),
+            figure_or_missing(row.decode_tokens_per_s),
+            figure_or_missing(row.energy_per_token_j),
+            figure_or_missing(divergence.map(|divergence| divergence.kl_nats)),
+            divergence.and_then(|d| d.top1_agreement).map_or_else(|| MISSING.into(), percent),
+            if report.choice == Some(at) { "yes".into() } else { String::new() },
+        ]);
+    }
+    let energy = labels.iter().min().map_or_else(String::new, |label| format!(" Energy: {label}."));
+    let about =
+        format!("{} in several quantisations, {}:", report.model, place(&report.device, report.threads));
+    format!("{}\n{rows}\n {}\n", paragraph(&about), paragraph(&format!("{}{energy}", report.verdict)))
+}

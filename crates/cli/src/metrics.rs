@@ -1,0 +1,102 @@
+//! `qeil metrics`: what each stored run achieved for its watts, joules and dollars.
+
+use crate::arguments::MetricsArguments;
+use crate::profile::{brief, place, store_path};
+use crate::table::{self, COLUMNS_MAX, Footnotes, MISSING, figure, wrap};
+use anyhow::Result;
+use qeil_fit::metrics::{MetricsRow, PriceTag, metrics as tabulate};
+use qeil_hardware::Roots;
+use qeil_hardware::catalogue::Catalogue;
+use qeil_hardware::cpu::Cpu;
+use qeil_laws::metrics::{Metric, Price};
+use qeil_measure::profile::Observation;
+use qeil_measure::store::Store;
+use qeil_units::{Seconds, Usd};
+use std::collections::BTreeSet;
+
+/// Seconds of a year of 365.25 days.
+const YEAR_S: f64 = 31_557_600.0;
+
+pub fn metrics(arguments: &MetricsArguments) -> Result<String> {
+    let store = Store::open(&store_path(arguments.store.as_deref())?)?;
+    let observations = store.observations()?;
+    let rows = tabulate(&observations, &prices(arguments, &observations)?)?;
+    if arguments.json { table::json(&rows) } else { Ok(text(&rows)) }
+}
+
+/// What the devices of the rows cost: the user's price, or the catalogue's for this machine's processor.
+fn prices(arguments: &MetricsArguments, observations: &[Observation]) -> Result<Vec<PriceTag>> {
+    let devices: BTreeSet<&str> = observations.iter().map(|row| row.cell.device.as_str()).collect();
+    let known = match arguments.price_usd {
+        Some(usd) => Some((Usd(usd), "given by the user".to_owned())),
+        None => Catalogue::load()?.price_of_cpu(&Cpu::read(&Roots::default())).map(|price| {
+            let date = price.date.map_or_else(String::new, |date| format!(", {date}"));
+            let assumed = if price.assumed { "assumed: " } else { "" };
+            (price.usd, format!("{assumed}{}{date}", price.source))
+        }),
+    };
+    let Some((device, source)) = known else { return Ok(Vec::new()) };
+    // The catalogue's price is this machine's processor's; the user's is of whatever was measured.
+    let priced = |name: &&str| arguments.price_usd.is_some() || *name == "CPU";
+    let tag = |name: &str| PriceTag {
+        device: name.into(),
+        price: Price {
+            device,
+            life: Seconds(arguments.life_years * YEAR_S),
+            electricity_per_kwh: Usd(arguments.electricity_usd_per_kwh),
+        },
+        source: format!(
+            "{source}; life {} years, electricity {} USD/kWh",
+            arguments.life_years, arguments.electricity_usd_per_kwh
+        ),
+    };
+    Ok(devices.into_iter().filter(priced).map(tag).collect())
+}
+
+fn text(rows: &[MetricsRow]) -> String {
+    let headers = [
+        "model",
+        "where",
+        "cell",
+        "runs",
+        "power\nW",
+        "energy\nJ/request",
+        "USD per 1000\nrequests",
+        "IPW\n1/W",
+        "ECE\ntasks/J",
+        "PPP\n1/(s·W·USD)",
+    ];
+    let mut out = table::table(&headers, 3..10);
+    let mut notes = Footnotes::default();
+    for row in rows {
+        let mut cell = |metric: &Metric| match metric {
+            Metric::Known { value, .. } => figure(*value),
+            Metric::Missing(why) => format!("{MISSING}{}", notes.mark(why.to_string())),
+        };
+        let figures_of = [
+            cell(&row.metrics.power_w),
+            cell(&row.metrics.energy_per_task_j),
+            cell(&row.metrics.usd_per_thousand_tasks),
+            cell(&row.metrics.ipw),
+            cell(&row.metrics.ece),
+            cell(&row.metrics.ppp),
+        ];
+        let mut fields = vec![
+            row.model.clone(),
+            format!("{}, {}", place(&row.series.device, row.series.threads), row.series.quantisation),
+            brief(&row.cell),
+            row.repetitions.to_string(),
+        ];
+        fields.extend(figures_of);
+        out.add_row(fields);
+    }
+    let label = rows.iter().filter_map(|row| Some(row.energy_label.as_ref()?.provenance)).min();
+    let label = label.map_or_else(String::new, |label| format!("Power and energy: {label}. "));
+    let price = rows.iter().find_map(|row| row.price_source.clone());
+    let price = price.map_or_else(String::new, |price| format!("Price: {price}. "));
+    let about = format!(
+        "{label}{price}Means over the runs; `--json` has 95 % intervals. A request of k samples counts as one task. \
+         IPW: accuracy by watt. ECE: solved tasks by joule. PPP: solved tasks a second by watt and dollar."
+    );
+    format!("{out}\n{} {}\n", notes.text(), wrap(&about, usize::from(COLUMNS_MAX) - 1, " "))
+}
