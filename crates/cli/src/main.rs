@@ -6,12 +6,14 @@
 mod arguments;
 mod bench;
 mod devices;
+mod doctor;
 mod inspect;
 mod models;
 mod pull;
 mod run;
 mod table;
 mod tune;
+mod watch;
 
 use anyhow::Result;
 use arguments::{Arguments, Command};
@@ -75,7 +77,9 @@ async fn dispatch(arguments: Arguments) -> Result<Output> {
         Command::Tune(arguments) => tune::tune(arguments).await.map(Output::from),
         Command::Pull(arguments) => pull::pull(arguments).await.map(Output::from),
         Command::Models(arguments) => models::models(&arguments).map(Output::from),
+        Command::Devices(arguments) if arguments.watch => watch::watch(&arguments).await.map(Output::from),
         Command::Devices(arguments) => devices::devices(&arguments).await.map(Output::from),
+        Command::Doctor(arguments) => doctor::doctor(&arguments).await.map(Output::from),
         Command::Inspect(arguments) => inspect::inspect(&arguments).map(Output::from),
         Command::Worker => unreachable_worker(),
     }
