@@ -44,8 +44,10 @@ pub enum Command {
     Pull(PullArguments),
     /// List the models that can be pulled and those that are here
     Models(OutputArguments),
-    /// List the devices this build can compute on
-    Devices(OutputArguments),
+    /// List the devices this build can compute on, or watch their sensors
+    Devices(DevicesArguments),
+    /// Say what can be measured on this machine, what cannot, and what would change that
+    Doctor(DoctorArguments),
     /// Show what a model file is and how much memory it needs
     Inspect(InspectArguments),
     /// Write a variant of a model in another format, and measure how far its answers are from the original's
@@ -60,6 +62,29 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct OutputArguments {
     /// Print one JSON document instead of tables
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct DevicesArguments {
+    /// Show use, clock, temperature, power and memory of each device until Ctrl-C
+    #[arg(long)]
+    pub watch: bool,
+    /// Seconds between two looks
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = every, requires = "watch")]
+    pub every: f64,
+    /// Print one JSON document instead of tables; with --watch, one a line for each look
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct DoctorArguments {
+    /// Keep two readings of a wall meter for later estimates: the whole machine idle, and with every CPU busy
+    #[arg(long, value_name = "IDLE_W:BUSY_W", value_parser = watts)]
+    pub calibrate: Option<(f64, f64)>,
+    /// Print one JSON document instead of text
     #[arg(long)]
     pub json: bool,
 }
@@ -471,6 +496,17 @@ fn format(text: &str) -> Result<WeightFormat, String> {
     })
 }
 
+/// Seconds between two looks: no sensor moves faster than the least, and the most is an hour.
+fn every(text: &str) -> Result<f64, String> {
+    const SECONDS: std::ops::RangeInclusive<f64> = 0.1..=3600.0;
+    let seconds: f64 = text.parse().map_err(|_| "not a number".to_string())?;
+    if SECONDS.contains(&seconds) {
+        Ok(seconds)
+    } else {
+        Err(format!("it must lie between {} and {}", SECONDS.start(), SECONDS.end()))
+    }
+}
+
 fn watts(text: &str) -> Result<(f64, f64), String> {
     const FORM: &str = "write two numbers of watts, idle and busy, like 8:45";
     let (idle, max) = text.split_once(':').ok_or(FORM)?;
@@ -488,6 +524,20 @@ mod tests {
     #[test]
     fn clap_accepts_its_own_definition() {
         Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn seconds_between_looks() {
+        for (text, expected) in [
+            ("1", Some(1.0)),
+            ("0.1", Some(0.1)),
+            ("3600", Some(3600.0)),
+            ("0", None),
+            ("-1", None),
+            ("nan", None),
+        ] {
+            assert_eq!(every(text).ok(), expected, "{text}");
+        }
     }
 
     #[test]

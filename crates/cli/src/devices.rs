@@ -1,6 +1,6 @@
 //! `qeil devices`.
 
-use crate::arguments::OutputArguments;
+use crate::arguments::DevicesArguments;
 use crate::table::{self, MISSING};
 use anyhow::Result;
 use qeil_engine::handle::{Launch, probe_devices};
@@ -9,10 +9,10 @@ use qeil_hardware::cpu::Cpu;
 use qeil_hardware::energy::{EnergyMeter, Envelope};
 use qeil_measure::report::DevicesReport;
 
-pub async fn devices(arguments: &OutputArguments) -> Result<String> {
+pub async fn devices(arguments: &DevicesArguments) -> Result<String> {
     let roots = Roots::default();
     let cpu = Cpu::read(&roots);
-    let meter = EnergyMeter::open(&roots, Envelope::assumed(&cpu));
+    let meter = EnergyMeter::open(&roots, Envelope::of_user(&cpu)?);
     let found = probe_devices(&Launch::this_program()?).await?;
     let report = DevicesReport::new(found, cpu, &meter);
     if arguments.json {

@@ -6,6 +6,7 @@
 mod arguments;
 mod bench;
 mod devices;
+mod doctor;
 mod fit;
 mod inspect;
 mod metrics;
@@ -18,6 +19,7 @@ mod run;
 mod synth;
 mod table;
 mod tune;
+mod watch;
 
 use anyhow::Result;
 use arguments::{Arguments, Command};
@@ -85,7 +87,9 @@ async fn dispatch(arguments: Arguments) -> Result<Output> {
         Command::Metrics(arguments) => metrics::metrics(&arguments).map(Output::from),
         Command::Pull(arguments) => pull::pull(arguments).await.map(Output::from),
         Command::Models(arguments) => models::models(&arguments).map(Output::from),
+        Command::Devices(arguments) if arguments.watch => watch::watch(&arguments).await.map(Output::from),
         Command::Devices(arguments) => devices::devices(&arguments).await.map(Output::from),
+        Command::Doctor(arguments) => doctor::doctor(&arguments).await.map(Output::from),
         Command::Inspect(arguments) => inspect::inspect(&arguments).map(Output::from),
         Command::Quantize(arguments) => quantize::quantize(arguments).await.map(Output::from),
         Command::Synth(arguments) => synth::synth(arguments).await.map(Output::from),

@@ -43,7 +43,7 @@ pub async fn run(arguments: RunArguments) -> Result<Output> {
     let cpu = Cpu::read(&roots);
     let envelope = match arguments.cpu_watts {
         Some((idle, max)) => Envelope::from_watts(Watts(idle), Watts(max))?,
-        None => Envelope::assumed(&cpu),
+        None => Envelope::of_user(&cpu)?,
     };
     let meter = EnergyMeter::open(&roots, envelope);
     let launch = Launch::this_program()?;

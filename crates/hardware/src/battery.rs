@@ -119,7 +119,8 @@ mod tests {
             matches!(found, Err(NoDischarge::Fault(Fault::Garbled { .. })))
         };
         type Is = fn(&Result<u64, NoDischarge>) -> bool;
-        let cases: &[(&str, &[(&str, &str)], Is)] = &[
+        type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], Is);
+        let cases: &[Case] = &[
             ("power", &[("power_now", "8500000\n")], |f| *f == Ok(8_500_000)),
             ("power, counted as leaving", &[("power_now", "-8500000\n")], |f| *f == Ok(8_500_000)),
             ("current and voltage", &[("current_now", "-700000\n"), ("voltage_now", "12000000\n")], |f| {

@@ -5,7 +5,7 @@
 
 use crate::Roots;
 use crate::battery;
-use crate::catalogue::Catalogue;
+use crate::catalogue::{Catalogue, config_folder};
 use crate::energy::{EnergyFlag, EnergyMeter, EnergyReading, Envelope, Units, discharge, powercap, rails};
 use crate::frequency::Frequencies;
 use crate::gpu::{self, Gpu};
@@ -140,7 +140,7 @@ pub fn examine(roots: &Roots, with: &Instruments, mut wait: impl FnMut(Duration)
         of_battery(roots, &battery, &readings[2]),
     ];
     if meter.missing().is_some() {
-        findings.push(of_estimate(&readings[3], with.envelope.is_assumed()));
+        findings.push(of_estimate(&machine, &readings[3], with.envelope.is_assumed()));
     }
     findings.extend(
         gpus.iter().zip(&cards).zip(&of_cards).map(|((gpu, meter), reading)| of_gpu(gpu, meter, reading)),
@@ -289,18 +289,32 @@ fn of_battery(roots: &Roots, meter: &EnergyMeter, reading: &EnergyReading) -> Fi
     }
 }
 
-fn of_estimate(reading: &EnergyReading, assumed: bool) -> Finding {
+fn of_estimate(machine: &Machine, reading: &EnergyReading, assumed: bool) -> Finding {
     let steps = format!(
-        "put a wall meter between plug and socket; note the watts when nothing runs, and the watts while `qeil bench -r 100` \
-         keeps every CPU busy; then type both in{}",
+        "put a wall meter between plug and socket{}; note the watts when nothing runs, and the watts while \
+         `qeil bench -r 100` keeps every CPU busy; then type both in{}",
+        if machine.virtual_machine == Some(true) {
+            " of the host, with no other machine running on it"
+        } else {
+            ""
+        },
         if assumed { "" } else { " again, if the machine has changed" }
     );
     let mut remedies = vec![command(&steps, CALIBRATE)];
     if assumed {
-        remedies.push(advice(
-            "or, where nobody can reach the plug, put idle and maximum watts of this processor into devices.toml in the \
-             folder qeil of your configuration folder",
-        ));
+        let own = config_folder().zip(machine.cpu_model.as_deref()).map(|(folder, name)| {
+            let folder = folder.display();
+            format!(
+                "mkdir -p {folder} && printf '[[device]]\\nkind = \"cpu\"\\nwords = [\"{name}\"]\\npart = \"this machine\"\\n\
+                 idle_w = IDLE_W\\nmax_w = MAX_W\\n' >> {folder}/devices.toml"
+            )
+        });
+        remedies.push(Remedy {
+            what: "or, where nobody can reach the plug, put the watts that its maker or host publishes into your own \
+                   device catalogue, devices.toml"
+                .into(),
+            command: own,
+        });
         remedies.push(command("or give them for one run", "qeil run --cpu-watts IDLE_W:BUSY_W"));
     }
     Finding {

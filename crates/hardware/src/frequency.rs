@@ -52,7 +52,8 @@ mod tests {
     fn frequencies() {
         const FOLDER: &str = "sys/devices/system/cpu";
         // (what each CPU says, least, mean, most in MHz)
-        let cases: &[(&[&str], Option<(u64, u64, u64)>)] = &[
+        type Case<'a> = (&'a [&'a str], Option<(u64, u64, u64)>);
+        let cases: &[Case] = &[
             (&["2000000\n", "4000000\n"], Some((2000, 3000, 4000))),
             (&["2000000\n", "<unknown>\n"], Some((2000, 2000, 2000))),
             (&["0\n", "-5\n", "99999999999\n", ""], None),

@@ -295,7 +295,8 @@ mod tests {
             reading: Ok(Celsius(*degrees)),
             trips: vec![],
         };
-        let cases: &[(&[(&str, f64)], Option<&str>)] = &[
+        type Case<'a> = (&'a [(&'a str, f64)], Option<&'a str>);
+        let cases: &[Case] = &[
             (&[("k10temp Tctl", 90.0), ("k10temp Tdie", 63.0)], Some("k10temp Tdie")),
             (&[("amdgpu edge", 90.0), ("k10temp Tctl", 50.0)], Some("k10temp Tctl")),
             (&[("acpitz", 99.0), ("cpu-thermal", 50.0), ("gpu-thermal", 70.0)], Some("cpu-thermal")),
