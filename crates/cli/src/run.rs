@@ -157,6 +157,7 @@ fn show(spinner: &ProgressBar, step: &Step<'_>) {
 
 fn text(report: &RunReport, full: bool) -> String {
     let mut notes = Footnotes::default();
+    let weightless = if report.model.weightless { notes.mark(table::WEIGHTLESS) } else { String::new() };
     let (mut answers, mut below) = (String::new(), String::new());
     let headers = [
         "device",
@@ -190,7 +191,6 @@ fn text(report: &RunReport, full: bool) -> String {
     let question = &report.question;
     let width = usize::from(COLUMNS_MAX);
     let asked = wrap(&printable(&question.prompt, false), width - 2, "  ");
-    let weightless = if report.model.weightless { notes.mark(table::WEIGHTLESS) } else { String::new() };
     let about = format!(
         "{}{weightless} ({} {}): {} prompt tokens, {} of at most {} tokens, temperature {}, seed {}",
         report.model.path.file_stem().unwrap_or_default().to_string_lossy(),

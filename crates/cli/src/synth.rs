@@ -55,10 +55,14 @@ fn list(json: bool) -> Result<String> {
     if json {
         return table::json(&known.iter().map(SynthFamily::new).collect::<Vec<_>>());
     }
-    let headers = ["family", "architecture", "parameters", "layers", "width", "vocabulary", "shape from"];
+    let headers = ["family", "architecture", "parameters", "layers", "width", "vocabulary"];
     let mut rows = table::table(&headers, 2..6);
     table::keep_whole(&mut rows, 0);
+    let mut sources = String::new();
+    let width = usize::from(table::COLUMNS_MAX) - 1;
     for family in known {
+        let source = format!("{}: {}", family.name, family.source);
+        sources += &format!(" {}\n", table::wrap(&source, width, "   "));
         rows.add_row([
             family.name,
             family.architecture,
@@ -66,8 +70,9 @@ fn list(json: bool) -> Result<String> {
             family.layers.to_string(),
             family.width.to_string(),
             family.vocabulary.tokens.to_string(),
-            family.source,
         ]);
     }
-    Ok(format!("{rows}\n Parameters as published. `qeil synth FAMILY` writes one.\n"))
+    Ok(format!(
+        "{rows}\n Parameters as published. `qeil synth FAMILY` writes one. Where the shapes come from:\n{sources}"
+    ))
 }

@@ -12,9 +12,12 @@
 #![allow(unsafe_code)] // the one place: see above
 
 mod grammar;
+mod transcode;
+
+pub use transcode::transcode;
 
 use crate::request::Token;
-use crate::spec::{DeviceEntry, DeviceKind, LoadSpec, Loaded, TranscodeSpec, WeightFormat};
+use crate::spec::{DeviceEntry, DeviceKind, LoadSpec, Loaded};
 use llama_cpp_sys_2 as sys;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::path::Path;
@@ -529,28 +532,6 @@ impl Backend for Engine {
             self.paused = true;
         }
     }
-}
-
-/// Write a model file with its weights in another format.
-///
-/// # Errors
-/// What llama.cpp said last.
-pub fn transcode(spec: &TranscodeSpec) -> Result<(), String> {
-    let (from, to) = (c_path(&spec.from)?, c_path(&spec.to)?);
-    // SAFETY: returns a struct of plain values.
-    let mut params = unsafe { sys::llama_model_quantize_default_params() };
-    params.nthread = spec.threads.clamp(1, crate::spec::THREADS_MAX) as i32;
-    params.allow_requantize = true;
-    params.ftype = match spec.format {
-        WeightFormat::F16 => sys::LLAMA_FTYPE_MOSTLY_F16,
-        WeightFormat::Bf16 => sys::LLAMA_FTYPE_MOSTLY_BF16,
-        WeightFormat::Q8_0 => sys::LLAMA_FTYPE_MOSTLY_Q8_0,
-        WeightFormat::Q4_0 => sys::LLAMA_FTYPE_MOSTLY_Q4_0,
-        WeightFormat::Q4_1 => sys::LLAMA_FTYPE_MOSTLY_Q4_1,
-    };
-    // SAFETY: two NUL-terminated paths and parameters that outlive the call.
-    let status = unsafe { sys::llama_model_quantize(from.as_ptr(), to.as_ptr(), &params) };
-    if status == 0 { Ok(()) } else { Err(last_errors()) }
 }
 
 /// Fail a ggml assertion on purpose: its message, then SIGABRT. For fault drills.

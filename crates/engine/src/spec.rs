@@ -149,9 +149,27 @@ pub enum WeightFormat {
     Q4_0,
     /// 4 bits in blocks of 32 with scale and minimum.
     Q4_1,
+    /// Mostly 4 bits in super-blocks of 256, with 6 for the tensors that matter most.
+    #[serde(rename = "q4_k_m")]
+    Q4Km,
+    /// Mostly 5 bits in super-blocks of 256, with 6 for the tensors that matter most.
+    #[serde(rename = "q5_k_m")]
+    Q5Km,
+    /// 6 bits in super-blocks of 256.
+    #[serde(rename = "q6_k")]
+    Q6K,
 }
 
 impl WeightFormat {
+    /// All of them, largest first.
+    pub const ALL: [Self; 8] =
+        [Self::F16, Self::Bf16, Self::Q8_0, Self::Q6K, Self::Q5Km, Self::Q4Km, Self::Q4_1, Self::Q4_0];
+
+    /// The format of this name, in any case.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|format| format.name().eq_ignore_ascii_case(name))
+    }
+
     /// Its name as llama.cpp spells it.
     pub fn name(self) -> &'static str {
         match self {
@@ -160,19 +178,30 @@ impl WeightFormat {
             Self::Q8_0 => "Q8_0",
             Self::Q4_0 => "Q4_0",
             Self::Q4_1 => "Q4_1",
+            Self::Q4Km => "Q4_K_M",
+            Self::Q5Km => "Q5_K_M",
+            Self::Q6K => "Q6_K",
         }
     }
 
-    /// Bits a weight takes, scales included.
+    /// Bits a weight takes, scales included. The mixed formats vary with the model: theirs are llama.cpp's figures for
+    /// Llama 3.1 8B.
     pub fn bits_per_weight(self) -> f64 {
         match self {
             Self::F16 | Self::Bf16 => 16.0,
             Self::Q8_0 => 8.5,
             Self::Q4_1 => 5.0,
             Self::Q4_0 => 4.5,
+            Self::Q4Km => 4.89,
+            Self::Q5Km => 5.70,
+            Self::Q6K => 6.56,
         }
     }
 }
+
+/// Most bytes of a metadata key or text set by [`TranscodeSpec::texts`]: llama.cpp's struct has room for so many, and
+/// a zero.
+pub const TEXT_BYTES_MAX: usize = 127;
 
 /// A model file to write anew with its weights in another format.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -185,6 +214,8 @@ pub struct TranscodeSpec {
     pub format: WeightFormat,
     /// Threads.
     pub threads: u32,
+    /// Metadata texts to set, key and text of at most [`TEXT_BYTES_MAX`] bytes each; all others are copied.
+    pub texts: Vec<(String, String)>,
 }
 
 /// A number outside what llama.cpp, or we, can handle.

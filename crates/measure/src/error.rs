@@ -29,6 +29,25 @@ pub enum MeasureError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A quantised variant or the record of its quality could not be read or written.
+    #[error("{}: {source}", path.display())]
+    File {
+        /// The file.
+        path: std::path::PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A variant's answers cannot be compared with the original's.
+    #[error("the quantised model cannot be compared with the original: {0}")]
+    NotComparable(String),
+    /// A record of quality is wrong, or of another file.
+    #[error("{}: {why}; `qeil quantize` writes it anew", path.display())]
+    Quality {
+        /// The record.
+        path: std::path::PathBuf,
+        /// What is wrong.
+        why: String,
+    },
     /// The chat template of the model could not be rendered.
     #[error("chat template of the model: {0}")]
     Template(#[from] TemplateError),

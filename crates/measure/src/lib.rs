@@ -11,6 +11,7 @@
 //! | [`bench`] | prefill, decode and shared-prefix tests, repeated |
 //! | [`tune`] | short trials that choose a worker's settings for a workload |
 //! | [`weights`] | copies of a model with its weights in another format |
+//! | [`quantize`] | a variant of a model in another format, and how far its answers are from the original's |
 //! | [`kept`] | where the choices of [`tune`] are kept between runs |
 //! | [`settings`] | the settings that change speed and not answers: the table of candidates |
 //! | [`shape`] | how large a context a workload needs |
@@ -25,6 +26,7 @@ pub mod bench;
 pub mod error;
 pub mod kept;
 pub mod profile;
+pub mod quantize;
 pub mod question;
 pub mod report;
 pub mod settings;

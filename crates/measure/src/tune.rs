@@ -36,6 +36,8 @@ const TRIAL_STEPS: u32 = 12;
 /// Milliseconds of decoding after which a run makes do with the steps it has; twice the expected time of its prefill
 /// comes on top.
 const TRIAL_DECODE_MS_MAX: f64 = 2_000.0;
+/// Steps of the uncounted request before both.
+const WARM_UP_STEPS: u32 = 3;
 /// Prompt tokens of the shorter run, which also tells how fast prefill is.
 const SHORT_TOKENS: u32 = 32;
 /// Milliseconds until the first step of the shorter run that any device worth a trial keeps.
@@ -235,8 +237,10 @@ async fn trial(
         request.deadline_ms = Some((2.0 * prefill_ms + TRIAL_DECODE_MS_MAX) as u32);
         request
     };
-    // Pages of the file come in and threads wake up: not counted.
-    timed(&worker, request(prefix(SHORT_TOKENS), 1, 1)).await?;
+    // Pages of the file and of the buffers come in, threads wake up: not counted. With all samples, since what only the
+    // shorter run paid for would make longer ones look cheap.
+    timed(&worker, request(prefix(SHORT_TOKENS), shape.samples, shape.output_tokens.min(WARM_UP_STEPS + 1)))
+        .await?;
     let short = timed(&worker, within(SHORT_TOKENS, SHORT_PREFILL_MS_MAX)).await?;
     let rate = short.prefill_tokens_per_s().unwrap_or(0.0);
     let affordable = (rate * TRIAL_PREFILL_MS / 1e3) as u32;

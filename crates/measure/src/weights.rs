@@ -61,7 +61,8 @@ impl WeightCache {
         if !to.exists() {
             fs::create_dir_all(&self.folder)
                 .map_err(|source| MeasureError::Weights { path: self.folder.clone(), source })?;
-            let spec = TranscodeSpec { from: model.to_owned(), to: to.clone(), format, threads };
+            let (from, texts) = (model.to_owned(), Vec::new());
+            let spec = TranscodeSpec { from, to: to.clone(), format, threads, texts };
             transcode(launch, spec).await?;
         }
         Ok(to)

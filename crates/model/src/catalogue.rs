@@ -5,7 +5,9 @@
 //! URLs, hence everything is checked when it is read: after that the rest of the crate may trust an [`Entry`].
 
 use serde::Deserialize;
-use std::{collections::BTreeSet, fmt, fs, io, path::Path, path::PathBuf, str::FromStr};
+use sha2::{Digest, Sha256};
+use std::io::{self, Read};
+use std::{collections::BTreeSet, fmt, fs, path::Path, path::PathBuf, str::FromStr};
 
 /// The model to use where the user names none.
 pub const DEFAULT_MODEL: &str = "SmolLM2-135M-Instruct";
@@ -15,6 +17,8 @@ const BUILTIN: &str = include_str!("../catalogue.toml");
 const FILE_BYTES_MAX: u64 = 1 << 20;
 /// Most bytes of a model's name: it becomes a file name, with room for suffixes under the usual limit of 255.
 const NAME_BYTES_MAX: usize = 128;
+/// Bytes hashed at once: large enough that system calls do not count.
+const HASH_BYTES: usize = 1 << 20;
 /// Most packages one model may be split over.
 const PARTS_MAX: usize = 64;
 
@@ -104,6 +108,24 @@ impl fmt::Display for Source {
 /// A SHA-256 checksum.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Sha256Sum(pub [u8; 32]);
+
+impl Sha256Sum {
+    /// The checksum of a file's bytes.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn of_file(path: &Path) -> io::Result<Self> {
+        let mut hasher = Sha256::new();
+        let mut file = fs::File::open(path)?;
+        let mut buffer = vec![0; HASH_BYTES];
+        loop {
+            match file.read(&mut buffer)? {
+                0 => return Ok(Self(hasher.finalize().into())),
+                read => hasher.update(&buffer[..read]),
+            }
+        }
+    }
+}
 
 impl fmt::Display for Sha256Sum {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,40 +1,26 @@
-//! The power envelope: what an idle machine draws and what a busy one does, and a line between them.
+//! The power envelope: what an idle device draws and what a busy one does, and a line between them.
 //!
 //! Power is taken as idle + (max − idle) × utilisation, the linear model of Fan, Weber and Barroso ("Power
 //! provisioning for a warehouse-sized computer", ISCA 2007), who found it within a few per cent on servers.
-//! The figures are the weak part: without a user's own they are **assumed** from what is published about a
-//! common part of the same family, and every reading says so.
+//! The figures are the weak part, so every reading says whose they are. In order: watts the user gives for one run;
+//! readings of a wall meter the user typed in once ([`Calibration`]); the user's own device catalogue; and, **assumed**,
+//! what is published about a common part of the same family.
 
+use super::Units;
+use crate::calibration::Calibration;
+use crate::catalogue::{Catalogue, FigureError, Part, PartKind, WATTS_MAX, config_folder};
 use crate::cpu::Cpu;
+use crate::gpu::Gpu;
 use qeil_units::Watts;
+use std::path::Path;
 
 /// Idle share of the full power. SPECpower_ssj2008 results of recent years lie between a tenth and a third;
 /// an assumption for any one machine.
 const IDLE_SHARE: f64 = 0.2;
-/// No processor of today's edge machines draws more; a larger figure is milliwatts taken for watts.
-const ENVELOPE_W_MAX: f64 = 10_000.0;
-
-/// A part with published thermal design power, standing in for its family.
-struct KnownPart {
-    /// Word in the processor's name that marks the family.
-    word: &'static str,
-    part: &'static str,
-    tdp_w: f64,
-    cores: f64,
-}
-
-/// The first match counts. Figures: the makers' product pages.
-const KNOWN_PARTS: [KnownPart; 7] = [
-    KnownPart { word: "EPYC", part: "AMD EPYC 9654", tdp_w: 360.0, cores: 96.0 },
-    KnownPart { word: "Xeon", part: "Intel Xeon Platinum 8480+", tdp_w: 350.0, cores: 56.0 },
-    KnownPart { word: "Ryzen", part: "AMD Ryzen 7 7840U", tdp_w: 28.0, cores: 8.0 },
-    KnownPart { word: "Core(TM) i", part: "Intel Core i7-1260P", tdp_w: 28.0, cores: 12.0 },
-    KnownPart { word: "Core(TM) Ultra", part: "Intel Core Ultra 7 155H", tdp_w: 28.0, cores: 16.0 },
-    KnownPart { word: "N100", part: "Intel N100", tdp_w: 6.0, cores: 4.0 },
-    KnownPart { word: "Altra", part: "Ampere Altra Q80-30", tdp_w: 210.0, cores: 80.0 },
-];
-/// For every other name: the part whose watts per core lie in the middle of the table.
-const UNKNOWN_FAMILY: &KnownPart = &KNOWN_PARTS[2];
+/// Watts of a core of which nothing is known: the middle of the catalogue's families.
+const UNKNOWN_CORE_W: f64 = 3.5;
+/// Watts of a graphics device of which nothing is known: what a PCI Express slot feeds without a further cable.
+const UNKNOWN_GPU_W: f64 = 75.0;
 
 /// What a machine's processors draw, idle and full.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,7 +36,7 @@ pub struct Envelope {
 pub enum EnvelopeError {
     /// Not a number in the range of machines.
     #[error(
-        "{name} power of {watts} W is not between 0 and {ENVELOPE_W_MAX} W: give what the processors draw, in watts"
+        "{name} power of {watts} W is not between 0 and {WATTS_MAX} W: give what the processors draw, in watts"
     )]
     OutOfRange {
         /// `idle` or `maximum`.
@@ -72,7 +58,7 @@ impl Envelope {
     /// The user's own figures, for all processors of the machine together.
     pub fn from_watts(idle: Watts, max: Watts) -> Result<Self, EnvelopeError> {
         for (name, watts) in [("idle", idle), ("maximum", max)] {
-            if !(0.0..=ENVELOPE_W_MAX).contains(&watts.0) {
+            if !(0.0..=WATTS_MAX).contains(&watts.0) {
                 return Err(EnvelopeError::OutOfRange { name, watts: watts.0 });
             }
         }
@@ -82,20 +68,93 @@ impl Envelope {
         Ok(Self { idle, max, basis: "figures given by the user".into(), assumed: false })
     }
 
-    /// An assumption from the processor's family and number of cores.
+    /// Readings of a wall meter: they are the whole machine's.
+    pub fn calibrated(calibration: &Calibration) -> Self {
+        Self {
+            idle: Watts(calibration.idle_w),
+            max: Watts(calibration.busy_w),
+            basis: "the whole machine, from wall meter readings typed in by the user".into(),
+            assumed: false,
+        }
+    }
+
+    /// The best figures that this user has for the processor.
+    ///
+    /// # Errors
+    /// When one of the user's own files is there and wrong: falling back to an assumption would hide it.
+    pub fn of_user(cpu: &Cpu) -> Result<Self, FigureError> {
+        match config_folder() {
+            Some(folder) => Self::of_folder(cpu, &folder),
+            None => Ok(Self::assumed(cpu)),
+        }
+    }
+
+    /// The same with the user's files in `folder`.
+    ///
+    /// # Errors
+    /// When one of them is there and wrong.
+    pub fn of_folder(cpu: &Cpu, folder: &Path) -> Result<Self, FigureError> {
+        let catalogue = Catalogue::load_from(folder)?;
+        Ok(match Calibration::find_in(folder, cpu)? {
+            Some(calibration) => Self::calibrated(&calibration),
+            None => Self::of_cpu(cpu, &catalogue),
+        })
+    }
+
+    /// An assumption from the processor's family and number of cores, by the built-in catalogue.
     pub fn assumed(cpu: &Cpu) -> Self {
-        let name = cpu.model.as_deref().unwrap_or_default();
-        let known = KNOWN_PARTS.iter().find(|known| name.contains(known.word));
-        let KnownPart { part, tdp_w, cores, .. } = known.unwrap_or(UNKNOWN_FAMILY);
+        // A test keeps the built-in catalogue readable; without it every processor is an unknown one.
+        Self::of_cpu(cpu, &Catalogue::builtin().unwrap_or_default())
+    }
+
+    /// What a catalogue says about the processor.
+    pub fn of_cpu(cpu: &Cpu, catalogue: &Catalogue) -> Self {
         let own_cores = cpu.physical_cores.unwrap_or(cpu.logical_cpus);
-        let max = Watts(tdp_w / cores) * f64::from(own_cores);
-        let unknown = if known.is_some() { "" } else { ", for want of a figure for this processor" };
-        let basis = format!(
-            "assumed: {own_cores} cores like those of {part}, published TDP {tdp_w} W for {cores} cores{unknown}; \
-             idle share {IDLE_SHARE}"
-        );
+        let Some(part) = catalogue.find(PartKind::Cpu, cpu.model.as_deref().unwrap_or_default()) else {
+            let basis = format!(
+                "assumed: {own_cores} cores of {UNKNOWN_CORE_W} W each, for want of a figure for this processor"
+            );
+            return Self::of_max(Watts(UNKNOWN_CORE_W) * f64::from(own_cores), None, basis, true);
+        };
+        let share = if part.of_user && !part.stand_in { 1.0 } else { part.share(cpu) };
+        let which = match part.cores {
+            Some(cores) if share != 1.0 => {
+                format!("{own_cores} cores like those of {}, {} W for {cores} cores", part.part, part.max_w)
+            }
+            _ => format!("{}, {} W", part.part, part.max_w),
+        };
+        Self::of_part(part, share, which)
+    }
+
+    /// What a catalogue says about a graphics device, else what its driver lets it take.
+    pub fn of_gpu(gpu: &Gpu, catalogue: &Catalogue) -> Self {
+        match (catalogue.find(PartKind::Gpu, &gpu.name), gpu.power_limit) {
+            (Some(part), _) => Self::of_part(part, 1.0, format!("{}, {} W", part.part, part.max_w)),
+            (None, Some(limit)) => {
+                Self::of_max(limit, None, format!("assumed: the {limit} that its driver lets it take"), true)
+            }
+            (None, None) => {
+                let basis = format!("assumed: {UNKNOWN_GPU_W} W, for want of a figure for this device");
+                Self::of_max(Watts(UNKNOWN_GPU_W), None, basis, true)
+            }
+        }
+    }
+
+    fn of_part(part: &Part, share: f64, which: String) -> Self {
+        let idle = part.idle_w.map(|idle_w| Watts(idle_w) * share);
+        let basis = if part.of_user {
+            format!("the user's device catalogue: {which}")
+        } else {
+            format!("assumed: {which} ({})", part.max_w_source)
+        };
+        Self::of_max(part.max() * share, idle, basis, !part.of_user)
+    }
+
+    fn of_max(max: Watts, idle: Option<Watts>, basis: String, assumed: bool) -> Self {
+        let note = if idle.is_some() { String::new() } else { format!(", idle share assumed {IDLE_SHARE}") };
         // One basis is one source: the separator of joined sources must not be in it.
-        Self { idle: max * IDLE_SHARE, max, basis: basis.replace(';', ","), assumed: true }
+        let basis = format!("{basis}{note}").replace(';', ",");
+        Self { idle: idle.unwrap_or(max * IDLE_SHARE), max, basis, assumed }
     }
 
     /// Power when nothing runs.
@@ -113,13 +172,17 @@ impl Envelope {
         self.assumed
     }
 
-    /// Power that one more busy logical CPU adds.
-    pub fn busy_cpu(&self, logical_cpus: u32) -> Watts {
-        (self.max - self.idle) / f64::from(logical_cpus.max(1))
+    /// Power that one more busy unit adds: a logical CPU, or the device.
+    pub(super) fn busy_unit(&self, units: Units) -> Watts {
+        (self.max - self.idle) / units.count()
     }
 
     /// The model and its figures, as a source names them.
-    pub(super) fn source(&self, logical_cpus: u32) -> String {
-        format!("{} idle + {} per busy logical CPU ({})", self.idle, self.busy_cpu(logical_cpus), self.basis)
+    pub(super) fn source(&self, units: Units) -> String {
+        let unit = match units {
+            Units::LogicalCpus(_) => "per busy logical CPU",
+            Units::Device => "while busy",
+        };
+        format!("{} idle + {} {unit} ({})", self.idle, self.busy_unit(units), self.basis)
     }
 }

@@ -39,6 +39,11 @@ pub enum EnergyFlag {
         /// The power that its movement would mean.
         power_w: f64,
     },
+    /// A counter that does not wrap went back: the driver was loaded again, or the device was reset.
+    CounterReset {
+        /// The counter.
+        path: PathBuf,
+    },
     /// The counter did not move, as in virtual machines that show one without feeding it.
     CounterStuck {
         /// The counter.
@@ -56,11 +61,37 @@ pub enum EnergyFlag {
         /// The longest gap without this flag.
         gap_s_max: f64,
     },
+    /// Power samples lie so far apart that what happened between them is guesswork.
+    SparseSamples {
+        /// The gap.
+        gap_s: f64,
+        /// The longest gap without this flag.
+        gap_s_max: f64,
+    },
+    /// The power sensor gave the same figure all the time.
+    PowerUnchanged {
+        /// The sensor.
+        path: PathBuf,
+        /// How often it was asked.
+        samples: u32,
+    },
+    /// A part of the device that is usually counted, memory, gave no figure.
+    PartLeftOut {
+        /// The part.
+        name: String,
+    },
+    /// The battery is charged, or not used.
+    NotOnBattery,
+    /// The driver that could tell is not there.
+    NoDriver {
+        /// What happened when it was asked for.
+        why: String,
+    },
     /// The machine drew less than its idle baseline: the baseline is wrong.
     BelowIdle,
     /// The estimate rests on an assumed power envelope.
     AssumedEnvelope,
-    /// The CPU time was not known; every CPU was taken as busy.
+    /// The busy time was not known; the device was taken as busy throughout.
     CpuTimeUnknown,
 }
 
@@ -71,6 +102,12 @@ impl fmt::Display for EnergyFlag {
                 f,
                 "no package energy counter in {} (virtual machines and most ARM boards have none): energy is estimated",
                 folder.display()
+            ),
+            Self::CounterDenied { path } if !path.components().any(|part| part.as_os_str() == "powercap") => write!(
+                f,
+                "energy sensor {path} is closed to this user: energy is estimated. To open it until the next boot: \
+                 `sudo chmod a+r {path}`",
+                path = path.display()
             ),
             Self::CounterDenied { path } => write!(
                 f,
@@ -95,6 +132,9 @@ impl fmt::Display for EnergyFlag {
                  energy is estimated",
                 path.display()
             ),
+            Self::CounterReset { path } => {
+                write!(f, "energy counter {} went back to its beginning: energy is estimated", path.display())
+            }
             Self::CounterStuck { path } => {
                 write!(f, "energy counter {} does not move: energy is estimated", path.display())
             }
@@ -108,14 +148,29 @@ impl fmt::Display for EnergyFlag {
                 "{gap_s:.0} s between two samples of a counter that could wrap twice after {gap_s_max:.0} s: energy \
                  may be too low"
             ),
+            Self::SparseSamples { gap_s, gap_s_max } => write!(
+                f,
+                "{gap_s:.1} s between two samples of a power sensor that should be read every {gap_s_max:.1} s: what \
+                 was drawn between them is a guess"
+            ),
+            Self::PowerUnchanged { path, samples } => write!(
+                f,
+                "power sensor {} gave the same figure {samples} times in a row: it may be stuck",
+                path.display()
+            ),
+            Self::PartLeftOut { name } => write!(f, "{name} gave no figure and is not counted"),
+            Self::NotOnBattery => f.write_str(
+                "the machine does not run from its battery, which could then tell what it draws: energy is estimated",
+            ),
+            Self::NoDriver { why } => write!(f, "{why}: energy is estimated"),
             Self::BelowIdle => {
                 f.write_str("net energy is negative: measure the idle baseline again on a quiet machine")
             }
             Self::AssumedEnvelope => f.write_str(
-                "the power envelope is an assumption: give the idle and maximum watts of this machine's processors",
+                "the power envelope is an assumption: give this machine's idle and busy watts",
             ),
             Self::CpuTimeUnknown => {
-                f.write_str("CPU time unknown: every CPU was taken as busy, so the energy is an upper bound")
+                f.write_str("busy time unknown: taken as busy throughout, so the energy is an upper bound")
             }
         }
     }

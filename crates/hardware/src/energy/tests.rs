@@ -1,22 +1,24 @@
 //! The meter on fixture trees. Times are given, not waited for.
 
+mod domains;
+mod gpus;
+mod power;
+
 use super::*;
+use crate::files::fixture::Tree;
 use std::fs;
 use std::path::PathBuf;
-use tempfile::TempDir;
 
 const RANGE_UJ: u64 = 262_143_328_850;
 
 /// A machine of two CPUs whose counters the test moves.
 struct Fixture {
-    dir: TempDir,
+    tree: Tree,
 }
 
 impl Fixture {
     fn new() -> Self {
-        let fixture = Self { dir: TempDir::new().unwrap() };
-        fixture.write("sys/devices/system/cpu/online", "0-1\n");
-        fixture
+        Self { tree: Tree::new(&[("sys/devices/system/cpu/online", "0-1\n")]) }
     }
 
     fn with_packages(count: usize) -> Self {
@@ -27,28 +29,27 @@ impl Fixture {
         fixture
     }
 
-    fn write(&self, path: &str, text: &str) {
-        let path = self.dir.path().join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    }
-
     fn domain(&self, folder: &str, name: &str, energy_uj: &str) {
-        self.write(&format!("sys/class/powercap/{folder}/name"), &format!("{name}\n"));
-        self.write(&format!("sys/class/powercap/{folder}/max_energy_range_uj"), &format!("{RANGE_UJ}\n"));
+        self.tree.write(&format!("sys/class/powercap/{folder}/name"), &format!("{name}\n"));
+        self.tree
+            .write(&format!("sys/class/powercap/{folder}/max_energy_range_uj"), &format!("{RANGE_UJ}\n"));
         self.set(folder, energy_uj);
     }
 
+    fn counter(folder: &str) -> String {
+        format!("sys/class/powercap/{folder}/energy_uj")
+    }
+
     fn energy(&self, folder: &str) -> PathBuf {
-        self.dir.path().join("sys/class/powercap").join(folder).join("energy_uj")
+        self.tree.path(&Self::counter(folder))
     }
 
     fn set(&self, folder: &str, energy_uj: &str) {
-        fs::write(self.energy(folder), format!("{energy_uj}\n")).unwrap();
+        self.tree.write(&Self::counter(folder), &format!("{energy_uj}\n"));
     }
 
     fn roots(&self) -> Roots {
-        Roots::below(self.dir.path())
+        self.tree.roots()
     }
 
     fn meter(&self) -> EnergyMeter {
@@ -89,6 +90,8 @@ fn packages_are_added_up() {
     near(reading.power.value.0, 3.0);
     near(reading.seconds.0, 2.0);
     assert_eq!((reading.net, reading.flags), (None, vec![]));
+    // An update a millisecond.
+    assert_eq!(reading.updates, Some(2000));
 }
 
 #[test]
@@ -110,32 +113,6 @@ fn net_needs_an_idle_baseline_and_bears_its_label() {
         near(net.value.0, net_j);
         assert_eq!((net.provenance, reading.flags), (provenance, flags));
     }
-}
-
-#[test]
-fn overlapping_domains_are_not_counted_twice() {
-    let machine = Fixture::with_packages(1);
-    let others = [
-        ("intel-rapl:0:0", "core"),
-        ("intel-rapl:0:1", "uncore"),
-        ("intel-rapl:0:2", "dram"),
-        ("intel-rapl:1", "psys"),
-        ("intel-rapl-mmio:0", "package-0"),
-        ("intel-rapl:0:3", "package-9"),
-        ("intel-rapl", "package-0"),
-    ];
-    for (folder, name) in others {
-        machine.domain(folder, name, "7");
-    }
-    let meter = machine.meter();
-    let span = meter.begin_at(at(0.0));
-    machine.set("intel-rapl:0", "2000000");
-    for (folder, _) in others {
-        machine.set(folder, "900000000");
-    }
-    let reading = meter.end_at(span, at(1.0), 0.0);
-    near(reading.gross.value.0, 1.0);
-    assert_eq!(reading.gross.source, "powercap package-0 (all processes, without memory)");
 }
 
 #[test]
@@ -213,6 +190,11 @@ fn a_counter_that_fails_inside_a_span_leaves_an_estimate() {
     type Told = fn(&EnergyFlag) -> bool;
     let cases: &[(&str, Spoil, Told)] = &[
         ("stands still", |_| {}, |f| matches!(f, EnergyFlag::CounterStuck { .. })),
+        (
+            "is closed",
+            |m| m.tree.deny(&Fixture::counter("intel-rapl:1")),
+            |f| matches!(f, EnergyFlag::CounterDenied { .. }),
+        ),
         (
             "vanishes",
             |m| fs::remove_dir_all(m.energy("intel-rapl:1").parent().unwrap()).unwrap(),
@@ -292,7 +274,7 @@ fn without_a_range_no_wrap_is_believed() {
     machine.set("intel-rapl:0", "5");
     let reading = meter.end_at(span, at(1.0), 1.0);
     assert_estimate(&reading, 1.0, 1.0);
-    assert!(matches!(reading.flags[..], [EnergyFlag::CounterGarbled { .. }]));
+    assert!(matches!(reading.flags[..], [EnergyFlag::CounterReset { .. }]));
 }
 
 #[test]
@@ -304,21 +286,17 @@ fn one_bad_package_spoils_the_sum_from_the_start() {
     assert_eq!(meter.provenance(), Provenance::Estimated);
 }
 
-#[cfg(unix)]
 #[test]
 fn a_closed_counter_is_explained() {
-    use std::os::unix::fs::PermissionsExt;
     let machine = Fixture::with_packages(1);
     let path = machine.energy("intel-rapl:0");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
-    if fs::read(&path).is_ok() {
-        println!("not run as root: permissions do not bind root");
-        return;
-    }
+    machine.tree.deny(&Fixture::counter("intel-rapl:0"));
     let meter = machine.meter();
+    assert_eq!(meter.missing(), Some(&EnergyFlag::CounterDenied { path: path.clone() }));
     let reading = meter.end_at(meter.begin_at(at(0.0)), at(1.0), 1.0);
     assert_estimate(&reading, 1.0, 1.0);
-    assert_eq!(reading.flags, [EnergyFlag::CounterDenied { path }]);
+    assert_eq!(reading.flags, [EnergyFlag::CounterDenied { path: path.clone() }]);
+    assert_eq!(powercap::closed(&machine.roots()), [path]);
 }
 
 #[test]
@@ -346,24 +324,18 @@ fn cpu_time_is_bounded_by_the_machine() {
 fn an_assumed_envelope_says_whose_figures_it_took() {
     // (processor, cores, expected maximum in watts, part named)
     let cases = [
-        (Some("AMD EPYC 7B13"), 8, 30.0, "AMD EPYC 9654"),
+        (Some("AMD EPYC 7B13"), 8, 30.0, "8 cores like those of AMD EPYC 9654"),
+        (Some("AMD EPYC 9654 96-Core Processor"), 96, 360.0, "AMD EPYC 9654, 360 W"),
         (Some("Intel(R) Xeon(R) CPU @ 2.20GHz"), 56, 350.0, "Intel Xeon Platinum 8480+"),
         (Some("AMD Ryzen 5 5600U with Radeon Graphics"), 6, 21.0, "AMD Ryzen 7 7840U"),
         (Some("12th Gen Intel(R) Core(TM) i5-1240P"), 12, 28.0, "Intel Core i7-1260P"),
         (Some("Intel(R) N100"), 4, 6.0, "Intel N100"),
-        (Some("Raspberry Pi 5 Model B Rev 1.0"), 4, 14.0, "for want of a figure for this processor"),
+        (Some("Raspberry Pi 5 Model B Rev 1.0"), 4, 12.0, "Raspberry Pi 5"),
+        (Some("Loongson"), 4, 14.0, "for want of a figure for this processor"),
         (None, 2, 7.0, "for want of a figure for this processor"),
     ];
     for (model, cores, max_w, named) in cases {
-        let cpu = Cpu {
-            model: model.map(str::to_owned),
-            logical_cpus: 2 * cores,
-            physical_cores: Some(cores),
-            cores: vec![],
-            usable_cpus: vec![],
-            hypervisor: None,
-        };
-        let envelope = Envelope::assumed(&cpu);
+        let envelope = Envelope::assumed(&cpu(model, cores));
         near(envelope.max().0, max_w);
         let meter = EnergyMeter::open(&Fixture::new().roots(), envelope);
         let reading = meter.end_at(meter.begin_at(at(0.0)), at(1.0), 2.0);
@@ -375,6 +347,49 @@ fn an_assumed_envelope_says_whose_figures_it_took() {
     }
 }
 
+fn cpu(model: Option<&str>, cores: u32) -> Cpu {
+    Cpu {
+        model: model.map(str::to_owned),
+        logical_cpus: 2 * cores,
+        physical_cores: Some(cores),
+        cores: vec![],
+        usable_cpus: vec![],
+        hypervisor: None,
+    }
+}
+
+#[test]
+fn the_users_own_figures_come_first() {
+    let folder = tempfile::TempDir::new().unwrap();
+    let cpu = cpu(Some("AMD EPYC"), 1);
+    let source = |envelope: &Envelope| {
+        let meter = EnergyMeter::open(&Fixture::new().roots(), envelope.clone());
+        let reading = meter.end_at(meter.begin_at(at(0.0)), at(1.0), 0.0);
+        assert_eq!(reading.flags.contains(&EnergyFlag::AssumedEnvelope), envelope.is_assumed());
+        reading.gross.source
+    };
+    let assumed = Envelope::of_folder(&cpu, folder.path()).unwrap();
+    assert!(assumed.is_assumed() && source(&assumed).contains("assumed"), "{}", source(&assumed));
+
+    let own = "[[device]]\nkind = \"cpu\"\nwords = [\"EPYC\"]\npart = \"my box\"\nidle_w = 8\nmax_w = 45\n";
+    fs::write(folder.path().join("devices.toml"), own).unwrap();
+    let of_file = Envelope::of_folder(&cpu, folder.path()).unwrap();
+    assert_eq!((of_file.idle(), of_file.max(), of_file.is_assumed()), (Watts(8.0), Watts(45.0), false));
+    assert!(source(&of_file).contains("the user's device catalogue: my box"), "{}", source(&of_file));
+
+    let readings = "idle_w = 20\nbusy_w = 60\nat_unix_s = 1\ncpu_model = \"AMD EPYC\"\nlogical_cpus = 2\n";
+    fs::write(folder.path().join("calibration.toml"), readings).unwrap();
+    let calibrated = Envelope::of_folder(&cpu, folder.path()).unwrap();
+    assert_eq!(
+        (calibrated.idle(), calibrated.max(), calibrated.is_assumed()),
+        (Watts(20.0), Watts(60.0), false)
+    );
+    assert!(source(&calibrated).contains("wall meter"), "{}", source(&calibrated));
+
+    fs::write(folder.path().join("calibration.toml"), "idle_w = \"a lot\"").unwrap();
+    assert!(Envelope::of_folder(&cpu, folder.path()).is_err());
+}
+
 #[test]
 fn figures_that_are_no_envelope() {
     for (idle, max) in
@@ -384,7 +399,7 @@ fn figures_that_are_no_envelope() {
         assert!(error.contains("give"), "{error}");
     }
     let zero_idle = Envelope::from_watts(Watts(0.0), Watts(5.0)).unwrap();
-    near(zero_idle.busy_cpu(4).0, 1.25);
+    near(zero_idle.busy_unit(Units::LogicalCpus(4)).0, 1.25);
 }
 
 #[test]

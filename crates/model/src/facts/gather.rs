@@ -5,7 +5,7 @@
 
 use super::keys::{self, Keys};
 use super::shapes::{self, Recurrence, Table};
-use super::{FactsError, ModelFacts, Rope, tokenizer};
+use super::{FactsError, ModelFacts, QUANTISED_FROM_KEY, Rope, tokenizer};
 use crate::gguf::{Gguf, TensorType, Value, ValueType};
 use crate::write::synth::WEIGHTLESS_KEY;
 use std::collections::BTreeMap;
@@ -152,6 +152,7 @@ pub(super) fn gather(gguf: &Gguf) -> Result<ModelFacts, FactsError> {
         weight_bytes: gguf.tensors.iter().map(|tensor| tensor.size_bytes).sum(),
         step_bytes: step_bytes(gguf),
         file_bytes: gguf.file_bytes,
+        quantised_from: keys::text(gguf, QUANTISED_FROM_KEY)?.map(str::to_owned),
         weightless: gguf.metadata.get(WEIGHTLESS_KEY) == Some(&Value::Bool(true)),
         layers,
         embedding,

@@ -18,6 +18,9 @@ use serde::Serialize;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
+/// Metadata entry with the SHA-256 of the file that a quantised variant was made from.
+pub const QUANTISED_FROM_KEY: &str = "qeil.quantised_from";
+
 /// What a model file says about the model.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ModelFacts {
@@ -42,6 +45,9 @@ pub struct ModelFacts {
     pub file_bytes: u64,
     /// Whether its weights are random ones (`qeil.weightless`): good for measuring, not for answers.
     pub weightless: bool,
+    /// SHA-256 of the file whose weights were quantised to make this one (`qeil quantize`): a model of its own, whose
+    /// answers differ.
+    pub quantised_from: Option<String>,
     /// Layers.
     pub layers: u32,
     /// Width of the residual stream.
