@@ -38,6 +38,8 @@ const MARGIN: f64 = 1.35;
 const LINE: f64 = 17.0;
 /// Size of ordinary text.
 const TEXT: f64 = 12.0;
+/// Where the base line of a text lies below its upper edge, as a share of its size.
+const BASE_LINE: f64 = 0.85;
 /// Half the size of a point.
 const DOT: f64 = 5.0;
 
@@ -216,7 +218,8 @@ impl Picture<'_> {
     /// Writes the models' names where they cover nothing.
     fn names(&self, svg: &mut Svg, dots: &[(f64, f64)], legend: Area, x: &LogAxis, y: &LogAxis) {
         let plot = Area { x: LEFT, y: TOP, width: RIGHT - LEFT, height: BOTTOM - TOP };
-        let mut names = Names::new(plot, vec![legend]);
+        let mut names = Names::new(plot, dots);
+        names.avoid(legend);
         for (point, &(px, py)) in self.report.points.iter().zip(dots) {
             let (low, high) = (y.place(point.range.low), y.place(point.range.high));
             names.avoid(Area::around(px, py, DOT + 1.0));
@@ -230,12 +233,15 @@ impl Picture<'_> {
             // What is weightless shows in the point itself.
             let name = point.model.trim_end_matches(" (weightless)");
             let size = TEXT - 1.0;
-            let (tx, ty, far) = names.place(px, py, text_width(name, size), size);
-            if far {
-                svg.line(px, py, tx, ty - size / 3.0, GRID, 1.0, None);
+            let placed = names.place(px, py, text_width(name, size), size);
+            let Area { x: tx, y: top, .. } = placed.area;
+            if placed.needs_line {
+                let (nx, ny) = placed.area.nearest(px, py);
+                let share = (DOT + 1.0) / placed.area.distance(px, py).max(DOT + 1.0);
+                svg.line(px + (nx - px) * share, py + (ny - py) * share, nx, ny, FAINT, 0.8, None);
             }
             let colour = if point.held_out { UNSEEN } else { INK };
-            svg.halo_text(tx, ty, size, colour, name);
+            svg.halo_text(tx, top + BASE_LINE * size, size, colour, name);
         }
     }
 
@@ -274,7 +280,8 @@ impl Picture<'_> {
             )
         }));
         lines.push(self.report.verdict.clone());
-        lines
+        // A number stays on the line of its percent sign.
+        lines.iter().map(|line| line.replace(" %", "\u{a0}%")).collect()
     }
 }
 

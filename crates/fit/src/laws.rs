@@ -170,14 +170,17 @@ impl QuantityReport {
         );
         if let Some(rival) = self.best_where(|row| row.fit.law.form == form.rival()) {
             let lead = rival.left_out.median_error - best.left_out.median_error;
-            let over =
-                if rival.predictor == best.predictor { "it".into() } else { rival.predictor.to_string() };
+            let over = if rival.predictor == best.predictor {
+                "over the same".to_string()
+            } else {
+                format!("over {}", rival.predictor)
+            };
             let what = match form {
-                Form::Power => "Its affine rival",
-                Form::Affine => "The power law loses: it",
+                Form::Power => format!("Its affine rival {over} is"),
+                Form::Affine => format!("The power law loses: {over} it is"),
             };
             text += &format!(
-                " {what} over {over} is off by {}, {} points more.",
+                " {what} off by {}, {} points more.",
                 percent(rival.left_out.median_error),
                 points(lead)
             );
@@ -185,12 +188,16 @@ impl QuantityReport {
         let over = |predictor| self.best_where(|row| row.predictor == predictor);
         if let (Some(without), Some(total)) = (over(Predictor::NonEmbedding), over(Predictor::Total)) {
             let (a, b) = (without.left_out.median_error, total.left_out.median_error);
-            let better = if a <= b {
-                "without embeddings predict better than all"
+            let (better, worse) = if a <= b {
+                ("without embeddings", "total parameters")
             } else {
-                "in all predict better than those without embeddings"
+                ("in total", "those without embeddings")
             };
-            text += &format!(" Parameters {better} ({} against {}).", percent(a.min(b)), percent(a.max(b)));
+            text += &format!(
+                " Parameters {better} predict better than {worse} ({} against {}).",
+                percent(a.min(b)),
+                percent(a.max(b))
+            );
         }
         if let Some(blind) = &self.blind {
             text += &format!(

@@ -66,8 +66,8 @@ impl Quantity {
             Self::PrefillPerToken => "prefill per token",
             Self::DecodeStep => "decode step",
             Self::FirstToken => "time to first token",
-            Self::EnergyPerPrefillToken => "energy per prefill token",
-            Self::EnergyPerEmittedToken => "energy per emitted token",
+            Self::EnergyPerPrefillToken => "gross energy per prefill token",
+            Self::EnergyPerEmittedToken => "gross energy per emitted token",
         }
     }
 

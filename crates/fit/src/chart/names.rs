@@ -1,7 +1,8 @@
 //! Where the names of points go, so that none covers a point, another name or the legend.
 //!
 //! Greedy and good enough for a few dozen points: for each point the places around it are tried from near to far, and
-//! the first one that covers nothing is taken; where all do, the one that covers least.
+//! the first one that covers nothing and is not nearer to another point is taken; where there is none, the one that
+//! offends least. A name that ends up far from its point, or nearer to another, gets a line to its own.
 
 /// A rectangle, in pixels.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -33,15 +34,28 @@ impl Area {
         width.max(0.0) * height.max(0.0)
     }
 
+    /// How far a place lies outside.
+    pub fn distance(self, x: f64, y: f64) -> f64 {
+        let (nx, ny) = self.nearest(x, y);
+        (x - nx).hypot(y - ny)
+    }
+
+    /// The place inside that is nearest to another place.
+    pub fn nearest(self, x: f64, y: f64) -> (f64, f64) {
+        (x.clamp(self.x, self.x + self.width), y.clamp(self.y, self.y + self.height))
+    }
+
     fn size(self) -> f64 {
         self.width * self.height
     }
 }
 
-/// Distances from the point that are tried, in pixels; from the third on a thin line leads back to the point.
+/// Distances from the point that are tried, in pixels.
 const DISTANCES: [f64; 5] = [9.0, 14.0, 26.0, 40.0, 58.0];
 /// From this distance on a name is far from its point.
 const FAR: f64 = 20.0;
+/// What being nearer to another point counts, in square pixels covered: more than some of a curve, less than a name.
+const AMBIGUOUS: f64 = 60.0;
 /// What covering a curve counts beside covering a point or a name: it is ugly, not wrong.
 const CURVE_WEIGHT: f64 = 0.25;
 
@@ -49,13 +63,24 @@ const CURVE_WEIGHT: f64 = 0.25;
 #[derive(Debug)]
 pub struct Names {
     plot: Area,
+    points: Vec<(f64, f64)>,
     taken: Vec<Area>,
     disliked: Vec<Area>,
 }
 
+/// Where a name goes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Placed {
+    /// What it covers.
+    pub area: Area,
+    /// Whether a line must say whose name it is.
+    pub needs_line: bool,
+}
+
 impl Names {
-    pub fn new(plot: Area, taken: Vec<Area>) -> Self {
-        Self { plot, taken, disliked: Vec::new() }
+    /// Names of `points` in `plot`.
+    pub fn new(plot: Area, points: &[(f64, f64)]) -> Self {
+        Self { plot, points: points.to_vec(), taken: Vec::new(), disliked: Vec::new() }
     }
 
     /// Nothing may be written here.
@@ -68,24 +93,32 @@ impl Names {
         self.disliked.push(area);
     }
 
-    /// A place for a name of this width and text size beside a point: left end of its base line, and whether it is far.
-    pub fn place(&mut self, x: f64, y: f64, width: f64, size: f64) -> (f64, f64, bool) {
-        let mut best: Option<(f64, Area, bool)> = None;
+    /// A place for a name of this width and text size beside a point.
+    pub fn place(&mut self, x: f64, y: f64, width: f64, size: f64) -> Placed {
+        let mut best: Option<(f64, Placed)> = None;
         for distance in DISTANCES {
             for area in around(x, y, width, size, distance) {
-                let cost = self.cost(area);
-                if best.as_ref().is_none_or(|(least, _, _)| cost < *least) {
-                    best = Some((cost, area, distance > FAR));
+                let ambiguous = self.is_ambiguous(area, x, y);
+                let cost = self.cost(area) + if ambiguous { AMBIGUOUS } else { 0.0 };
+                if best.as_ref().is_none_or(|(least, _)| cost < *least) {
+                    best = Some((cost, Placed { area, needs_line: ambiguous || distance > FAR }));
                 }
             }
-            if best.as_ref().is_some_and(|(cost, _, _)| *cost <= 0.0) {
+            if best.as_ref().is_some_and(|(cost, _)| *cost <= 0.0) {
                 break;
             }
         }
-        let (area, far) =
-            best.map_or((Area { x, y, width, height: size }, false), |(_, area, far)| (area, far));
-        self.taken.push(area);
-        (area.x, area.y + size * 0.85, far)
+        let anywhere = Placed { area: Area { x, y, width, height: size }, needs_line: false };
+        let placed = best.map_or(anywhere, |(_, placed)| placed);
+        self.taken.push(placed.area);
+        placed
+    }
+
+    /// Whether another point is about as near as the name's own.
+    fn is_ambiguous(&self, area: Area, x: f64, y: f64) -> bool {
+        const CLEARLY: f64 = 1.5;
+        let own = area.distance(x, y) * CLEARLY;
+        self.points.iter().any(|&(ox, oy)| (ox, oy) != (x, y) && area.distance(ox, oy) < own)
     }
 
     fn cost(&self, area: Area) -> f64 {
@@ -132,18 +165,13 @@ mod tests {
     #[test]
     fn crowded_names_do_not_cover_each_other() {
         let points = [(200.0, 150.0), (208.0, 146.0), (216.0, 142.0), (395.0, 20.0), (5.0, 295.0)];
-        let mut names = Names::new(PLOT, Vec::new());
+        let mut names = Names::new(PLOT, &points);
         for (x, y) in points {
             names.avoid(Area::around(x, y, 6.0));
         }
-        let placed: Vec<Area> = points
-            .iter()
-            .map(|&(x, y)| {
-                let (left, base, _) = names.place(x, y, 80.0, 11.0);
-                Area { x: left, y: base - 11.0 * 0.85, width: 80.0, height: 11.0 }
-            })
-            .collect();
-        for (at, area) in placed.iter().enumerate() {
+        let placed: Vec<Area> = points.iter().map(|&(x, y)| names.place(x, y, 80.0, 11.0).area).collect();
+        for (at, (area, own)) in placed.iter().zip(points).enumerate() {
+            assert!(area.distance(own.0, own.1) < 60.0, "{at} is far from its point");
             assert!((area.overlap(PLOT) - area.size()).abs() < 1e-9, "{at} leaves the plot: {area:?}");
             for (other, b) in placed.iter().enumerate().skip(at + 1) {
                 assert_eq!(area.overlap(*b), 0.0, "{at} covers {other}");

@@ -162,7 +162,7 @@ impl Svg {
 pub fn text_width(text: &str, size: f64) -> f64 {
     let em = |letter: char| match letter {
         'i' | 'j' | 'l' | '.' | ',' | ':' | ';' | '\'' | '|' | '!' => 0.32,
-        'f' | 't' | 'r' | ' ' | '(' | ')' | '-' | '/' => 0.40,
+        'f' | 't' | 'r' | ' ' | '\u{a0}' | '(' | ')' | '-' | '/' => 0.40,
         'm' | 'w' | 'M' | 'W' | '%' => 0.95,
         letter if letter.is_uppercase() => 0.72,
         _ => 0.62,
@@ -170,10 +170,10 @@ pub fn text_width(text: &str, size: f64) -> f64 {
     size * text.chars().map(em).sum::<f64>()
 }
 
-/// Break a text at spaces into lines of at most `width` pixels.
+/// Break a text at spaces (but not at no-break spaces) into lines of at most `width` pixels.
 pub fn wrap(text: &str, size: f64, width: f64) -> Vec<String> {
     let mut lines = vec![String::new()];
-    for word in text.split_whitespace() {
+    for word in text.split(' ').filter(|word| !word.is_empty()) {
         let Some(line) = lines.last_mut() else { break };
         let longer = if line.is_empty() { word.to_string() } else { format!("{line} {word}") };
         if !line.is_empty() && text_width(&longer, size) > width {
