@@ -9,10 +9,12 @@ use qeil_fit::joint::JointReport;
 use qeil_fit::laws::QuantityReport;
 use qeil_fit::limits::LimitReport;
 use qeil_fit::quantisation::{Divergence, QuantisationReport};
+use qeil_fit::quantity::Predictor;
 use qeil_fit::report::{FitInput, FitReport, SeriesReport};
 use qeil_hardware::Roots;
 use qeil_hardware::machine::Machine;
 use qeil_laws::interval::Interval;
+use qeil_laws::law::Form;
 use qeil_measure::profile::Observation;
 use qeil_measure::quantize::Quality;
 use qeil_measure::store::Store;
@@ -97,33 +99,25 @@ fn interval(interval: Interval) -> String {
 }
 
 fn series_text(series: &SeriesReport) -> String {
-    let headers = [
-        "law of",
-        "form",
-        "over",
-        "exponent\nor slope",
-        "95 % interval",
-        "R²\n(logs)",
-        "spread\nfactor",
-        "left-out error\nmedian",
-        "largest",
-    ];
-    let mut rows = table::table(&headers, 3..9);
-    table::keep_whole(&mut rows, 0);
+    let headers =
+        ["law of", "form", "b", "95 % interval", "R²\nlogs", "spread", "left-out error\nmedian, largest"];
+    let mut rows = table::table(&headers, 2..7);
+    (0..headers.len()).for_each(|column| table::keep_whole(&mut rows, column));
     let mut notes = String::new();
     for report in &series.quantities {
         for (at, law) in report.laws.iter().enumerate() {
             let mark = if report.winner == Some(at) { " *" } else { "" };
             rows.add_row([
-                format!("{}{mark}", report.quantity),
-                law.fit.law.form.to_string().trim_end_matches(" law").to_owned(),
-                law.predictor.to_string(),
+                format!("{}{mark}", report.quantity.slug()),
+                match law.fit.law.form {
+                    Form::Power => format!("a·{}^b", law.predictor.symbol()),
+                    Form::Affine => format!("a + b·{}", law.predictor.symbol()),
+                },
                 scientific(law.fit.law.b),
                 format!("{} to {}", scientific(law.fit.b_interval.low), scientific(law.fit.b_interval.high)),
                 law.fit.r2_log.map_or_else(|| MISSING.into(), |r2| format!("{r2:.3}")),
                 format!("{:.3}", law.fit.spread_factor),
-                percent(law.left_out.median_error),
-                percent(law.left_out.max_error),
+                format!("{}, {}", percent(law.left_out.median_error), percent(law.left_out.max_error)),
             ]);
         }
         notes += &quantity_notes(report);
@@ -141,6 +135,7 @@ fn series_text(series: &SeriesReport) -> String {
         },
         models.join(", ")
     );
+    let symbols = Predictor::ALL.map(|predictor| format!("{}: {predictor}", predictor.symbol())).join(", ");
     let joint: String = series.joint.iter().map(joint_text).collect();
     let missing: String = series.joint_missing.iter().map(|why| format!(" {}\n", paragraph(why))).collect();
     let limits = match &series.limits {
@@ -149,7 +144,10 @@ fn series_text(series: &SeriesReport) -> String {
             " No share of the machine's limits: its memory was not probed or no decode was measured.\n".into()
         }
     };
-    format!("{}\n{rows}\n * the law to go by\n{notes}{joint}{missing}\n{limits}", paragraph(&about))
+    format!(
+        "{}\n{rows}\n * the law to go by; {symbols}\n{notes}{joint}{missing}\n{limits}",
+        paragraph(&about)
+    )
 }
 
 /// Exponents as they are, slopes in powers of ten.
@@ -210,16 +208,16 @@ fn joint_text(joint: &JointReport) -> String {
 fn limits_text(limits: &LimitReport) -> String {
     let headers = [
         "model",
-        "step ms",
-        "MB/step",
+        "step\nms",
+        "MB by\nstep",
         "tok/s",
-        "tok/s at the\nmemory's limit",
+        "at most",
         "of read\nbandwidth",
-        "of f32 peak,\ndecode",
-        "of f32 peak,\nprefill",
+        "of peak,\ndecode",
+        "of peak,\nprefill",
     ];
     let mut rows = table::table(&headers, 1..8);
-    table::keep_whole(&mut rows, 0);
+    (0..headers.len()).for_each(|column| table::keep_whole(&mut rows, column));
     for row in &limits.rows {
         rows.add_row([
             row.model.clone(),
@@ -234,7 +232,7 @@ fn limits_text(limits: &LimitReport) -> String {
     }
     let roof = &limits.roofline;
     let limit = format!(
-        "Limits: {} GB/s read, {} Gflop/s in 32 bits ({}). Quantised weights are multiplied as integers and may pass \
+        "At most: what the memory's bandwidth allows. Limits: {} GB/s read, peak {} Gflop/s in 32 bits ({}). Quantised weights are multiplied as integers and may pass \
          the 32-bit peak.",
         figure(roof.read_bytes_per_s / 1e9),
         figure(roof.f32_flop_per_s / 1e9),

@@ -91,7 +91,7 @@ fn text(prediction: &Prediction) -> String {
     let depth = if depth_tokens > 0 { format!(" after {depth_tokens} in memory") } else { String::new() };
     let about = format!(
         "{}{} on {}: {samples} × {output_tokens} tokens after a prompt of {prompt_tokens}{depth}",
-        prediction.model.name,
+        prediction.model.name.trim_end_matches(" (weightless)"),
         if prediction.model.weightless { " (weightless)" } else { "" },
         prediction.series
     );

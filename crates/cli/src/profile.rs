@@ -260,6 +260,7 @@ fn text(rows: &[Observation], rooflines: &[Roofline], failures: &[String], store
         "runs",
     ];
     let mut out = table::table(&headers, 3..9);
+    (0..3).for_each(|column| table::keep_whole(&mut out, column));
     let mut notes = Footnotes::default();
     let mut labels = Vec::new();
     for ((_, _, name, cell), rows) in &cells {
@@ -274,7 +275,7 @@ fn text(rows: &[Observation], rooflines: &[Roofline], failures: &[String], store
         let roof = rooflines.iter().find(|roof| roof.device == cell.device && roof.threads == cell.threads);
         let share =
             roof.zip(step_ms).map(|(roof, ms)| rows[0].step_bytes() / (ms / 1e3) / roof.read_bytes_per_s);
-        let mut name = (*name).to_owned();
+        let mut name = name.trim_end_matches(" (weightless)").to_owned();
         if rows[0].model.weightless {
             name += &notes.mark("weightless: random weights in the true shapes, so speed and energy only");
         }
@@ -304,7 +305,7 @@ fn text(rows: &[Observation], rooflines: &[Roofline], failures: &[String], store
     };
     let failed: String = failures.iter().map(|text| format!(" Not measured: {text}\n")).collect();
     format!(
-        "{out}\n{} Medians over the runs of each cell. ppN@D+tgM×K: N prompt tokens after D in memory, M tokens of \
+        "{out}\n{} Medians over the runs of each cell. ppN@D+tgM×K: N prompt tokens after D in memory, M tokens of\n   \
          each of K samples.\n{energy}{failed} {} rows in {}; `qeil fit` draws the laws.\n",
         notes.text(),
         rows.len(),

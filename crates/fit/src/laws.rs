@@ -256,6 +256,7 @@ impl Chosen {
         }
         let candidates: Vec<Candidate> = fits.iter().map(|(_, _, candidate)| candidate.clone()).collect();
         let Contest { standings, winner, blind } = hold(&candidates)?;
+        let repeat_sd = series.repeat_sd();
         let mut laws = Vec::new();
         let mut place = 0;
         for (at, ((predictor, fit, candidate), standing)) in fits.into_iter().zip(standings).enumerate() {
@@ -264,6 +265,7 @@ impl Chosen {
                 place = laws.len();
             }
             let b_bootstrap = slope_interval(&candidate);
+            let fit = fit.with_repeats(repeat_sd);
             laws.push(LawRow { predictor, fit, b_bootstrap, left_out });
         }
         Ok(Self { laws, winner: place, blind })

@@ -53,7 +53,7 @@ impl Subject {
     /// Its name, marked if its weights are random.
     pub fn label(&self) -> String {
         if self.model.weightless {
-            format!("{} (weightless)", self.model.name)
+            format!("{} (weightless)", self.model.name.trim_end_matches(" (weightless)"))
         } else {
             self.model.name.clone()
         }
@@ -105,6 +105,19 @@ pub struct Series {
 }
 
 impl Series {
+    /// Standard deviation of the logarithm of a request's time from one repetition to the next, pooled over the cells; 0
+    /// where nothing was repeated.
+    pub fn repeat_sd(&self) -> f64 {
+        let (mut squares, mut freedom) = (0.0, 0);
+        for cell in self.cells.iter().filter(|cell| cell.rows.len() > 1) {
+            let logs: Vec<f64> = cell.rows.iter().map(|row| row.wall_s.max(f64::MIN_POSITIVE).ln()).collect();
+            let mean = logs.iter().sum::<f64>() / logs.len() as f64;
+            squares += logs.iter().map(|log| (log - mean).powi(2)).sum::<f64>();
+            freedom += logs.len() - 1;
+        }
+        if freedom == 0 { 0.0 } else { (squares / freedom as f64).sqrt() }
+    }
+
     /// The models that the laws may see.
     pub fn is_seen(&self, subject: usize) -> bool {
         !self.subjects[subject].held_out

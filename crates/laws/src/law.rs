@@ -23,6 +23,8 @@ use std::fmt;
 
 /// Coefficients of each law.
 const COEFFICIENTS: usize = 2;
+/// Degrees of freedom from which on Student's t is a normal distribution for our purposes (1.962 at 95 %).
+const MANY: usize = 1000;
 /// Fewest groups that a law is fitted to: two fix the law, the third is the first to contradict it.
 pub const GROUPS_MIN: usize = 3;
 
@@ -129,6 +131,8 @@ pub struct Fit {
     pub b_interval: Interval,
     /// Standard deviation of the logarithms of measured over predicted.
     residual_sd: f64,
+    /// Standard deviation of the logarithm of a figure from one run to the next, as [`Fit::with_repeats`] was told.
+    repeat_sd: f64,
     /// `(XᵀWX)⁻¹` of the least squares.
     covariance_unscaled: Vec<Vec<f64>>,
 }
@@ -177,6 +181,7 @@ impl Fit {
             a_interval,
             b_interval: interval(1),
             residual_sd,
+            repeat_sd: 0.0,
             covariance_unscaled: solution.covariance_unscaled,
         })
     }
@@ -187,6 +192,13 @@ impl Fit {
     /// `x` is not above zero, the law is not above zero there, or `level` is no probability.
     pub fn predict(&self, x: f64, level: f64) -> Result<(f64, Interval), LawError> {
         self.band(x, level, 1.0)
+    }
+
+    /// The same law, with intervals that also hold what a figure varies from one run to the next: `sd` is the standard
+    /// deviation of its logarithm over repetitions. A few models may lie on a law by luck, and the best of several laws is
+    /// chosen for that luck; a new measurement still comes with the machine's own scatter.
+    pub fn with_repeats(self, sd: f64) -> Self {
+        Self { repeat_sd: sd, ..self }
     }
 
     /// What the law gives at `x`, and the range in which the law itself lies with probability `level`, scatter of
@@ -208,7 +220,9 @@ impl Fit {
         };
         let leverage = crate::linear::quadratic(&self.covariance_unscaled, &gradient).max(0.0);
         let t = student_t(level, self.groups - COEFFICIENTS)?;
-        let factor = (t * self.residual_sd * (scatter + leverage).sqrt()).exp();
+        let model = t * self.residual_sd * (scatter + leverage).sqrt();
+        let run = student_t(level, MANY)? * self.repeat_sd * scatter;
+        let factor = model.hypot(run).exp();
         Ok((value, Interval { low: value / factor, high: value * factor }))
     }
 }

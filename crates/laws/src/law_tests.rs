@@ -207,3 +207,18 @@ proptest! {
         prop_assert!(law.high / law.low < ratio(5e8, 0.95));
     }
 }
+
+#[test]
+fn scatter_between_runs_widens_a_lucky_law() {
+    let exact: Vec<Point> =
+        [1.0, 2.0, 4.0, 8.0].iter().zip(0..).map(|(&x, group)| Point { group, x, y: 3.0 * x }).collect();
+    let fit = Fit::new(Form::Power, &exact).unwrap();
+    let (value, narrow) = fit.predict(3.0, 0.95).unwrap();
+    assert!((narrow.high / value - 1.0).abs() < 1e-6, "{narrow:?}");
+    let (same, wide) = fit.with_repeats(0.1).predict(3.0, 0.95).unwrap();
+    assert!((same - value).abs() < 1e-9);
+    // 1.962 standard deviations of 0.1 in the logarithm
+    assert!(
+        ((wide.high / value).ln() - 0.1962).abs() < 1e-3 && ((value / wide.low).ln() - 0.1962).abs() < 1e-3
+    );
+}
