@@ -151,7 +151,8 @@ impl EnergyMeter {
     }
 
     /// Measures the power of the device while the caller does nothing, and blocks for `duration`. The source says how
-    /// busy the machine was meanwhile: a baseline taken beside other work is too high.
+    /// busy the machine was meanwhile: a baseline taken beside other work is too high. Without a sensor the envelope's
+    /// idle power comes at once, as an estimate.
     pub fn measure_idle(&self, duration: Duration) -> Labelled<Watts> {
         self.measure_idle_by(duration, |step| {
             std::thread::sleep(step);
@@ -165,6 +166,9 @@ impl EnergyMeter {
         duration: Duration,
         mut wait: impl FnMut(Duration) -> Duration,
     ) -> Labelled<Watts> {
+        if self.sources.is_err() {
+            return Labelled::estimated(self.envelope.idle(), self.envelope.source(self.units));
+        }
         let before = CpuTimes::read(&self.roots);
         let began = wait(Duration::ZERO);
         let mut span = self.begin_at(began);
