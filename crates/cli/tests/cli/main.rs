@@ -49,6 +49,13 @@ fn what_is_wrong_is_said_and_coded() {
         (&["bench", "tiny", "--device", "gpu"], 1, &["gpu", "CPU"]),
         (&["run", "tiny", "hello", "--max-tokens", "1000000"], 1, &["1000000", "context", "at most"]),
         (&["run", "tiny", "hello", "--grammar", "none.gbnf"], 1, &["none.gbnf", "No such file"]),
+        (&["synth"], 2, &["FAMILY"]),
+        (&["synth", "GPT-2-124M", "--quant", "Q3_K"], 2, &["Q3_K", "one of F32"]),
+        (&["synth", "GPT-5"], 1, &["GPT-5", "--list"]),
+        (&["synth", "GPT-2-124M", "--out", "no/such/folder.gguf"], 1, &["no/such/folder.gguf", "room"]),
+        (&["quantize", "tiny", "Q3_K"], 2, &["Q3_K", "one of F16"]),
+        (&["quantize", "tiny", "Q8_0", "--out", "shelf/tiny.gguf"], 1, &["replace the original", "--out"]),
+        (&["quantize", "text.gguf", "Q8_0"], 1, &["text.gguf", "GGUF"]),
         (&["pull", "GPT2-124M"], 1, &["did you mean GPT-2-124M"]),
         (&["pull", "GPT-2-124M"], 1, &["GPT-2-124M could not be pulled", "Hugging Face"]),
         (&["--", "worker"], 2, &[]),
@@ -71,7 +78,19 @@ fn what_is_wrong_is_said_and_coded() {
 #[test]
 fn help_names_the_exit_codes() {
     let help = stdout(&Home::new().qeil(&["--help"]));
-    for word in ["run", "bench", "tune", "pull", "models", "devices", "inspect", "Exit codes", "130"] {
+    for word in [
+        "run",
+        "bench",
+        "tune",
+        "pull",
+        "models",
+        "devices",
+        "inspect",
+        "synth",
+        "quantize",
+        "Exit codes",
+        "130",
+    ] {
         assert!(help.contains(word), "{word}: {help}");
     }
     assert!(!help.contains("worker"), "the worker is nobody's command: {help}");
@@ -118,6 +137,91 @@ fn inspect_reckons_memory() {
     let table = stdout(&home.qeil(&["inspect", "tiny"]));
     assert!(table.contains("trained context"));
     assert_narrow(&table);
+}
+
+#[test]
+fn weightless_models_are_marked_wherever_they_show() {
+    let home = Home::new();
+    // A whole family is too large for a test; the mark is read from the file, whatever its shape.
+    let shape = TinyShape::default();
+    let mut layout = shape.layout().unwrap();
+    layout.set("qeil.weightless", true);
+    let mut file = std::fs::File::create(home.path("shelf/twin.gguf")).unwrap();
+    layout
+        .write(&mut file, |tensor, out| {
+            let weight = if tensor.name.ends_with("norm.weight") { 1f32 } else { 0.01 };
+            out.write_all(&weight.to_le_bytes().repeat(tensor.elements() as usize))
+        })
+        .unwrap();
+    assert_eq!(home.json(&["inspect", "twin", "--json"])["facts"]["weightless"], true);
+    assert_eq!(home.json(&["inspect", "tiny", "--json"])["facts"]["weightless"], false);
+    let models = home.json(&["models", "--json"]);
+    for row in models["models"].as_array().unwrap() {
+        assert_eq!(row["weightless"], row["name"] == "twin", "{row}");
+    }
+    let bench = ["-p", "16", "-n", "4", "-t", "1", "-r", "1", "--flash-attention", "off"];
+    let run = ["what?", "-k", "1", "-n", "2", "-d", "CPU", "--flash-attention", "off", "--weights", "file"];
+    let with = |command: &'static str, model: &'static str, rest: &[&'static str]| {
+        [&[command, model], rest].concat()
+    };
+    let reports = home.json(&[with("bench", "twin", &bench), vec!["--json"]].concat());
+    assert_eq!(reports[0]["weightless"], true);
+    let report = home.json(&[with("run", "twin", &run), vec!["--json"]].concat());
+    assert_eq!(report["model"]["weightless"], true);
+    for (model, marked) in [("twin", true), ("tiny", false)] {
+        for arguments in [with("bench", model, &bench), with("run", model, &run), with("inspect", model, &[])]
+        {
+            let text = stdout(&home.qeil(&arguments));
+            assert_eq!(text.contains("weightless"), marked, "{arguments:?}: {text}");
+            assert_narrow(&text);
+        }
+    }
+}
+
+#[test]
+fn synth_lists_and_writes() {
+    let home = Home::new();
+    let list = home.json(&["synth", "--list", "--json"]);
+    let smallest =
+        list.as_array().unwrap().iter().min_by_key(|family| family["parameters"].as_u64()).unwrap();
+    assert_eq!(smallest["name"], "GPT-2-124M");
+    assert!(list.as_array().unwrap().iter().all(|family| !family["source"].as_str().unwrap().is_empty()));
+    assert_narrow(&stdout(&home.qeil(&["synth", "--list"])));
+
+    let written = home.json(&["synth", "gpt-2-124m", "--json"]);
+    assert_eq!(written["weightless"], true);
+    assert_eq!(written["parameters"], 124_439_808);
+    let facts = home.json(&["inspect", "GPT-2-124M-weightless-Q4_0", "--json"]);
+    assert_eq!(facts["facts"]["weightless"], true, "it lies on the shelf");
+}
+
+#[test]
+fn a_quantised_variant_is_another_model() {
+    let home = Home::new();
+    let made = home.json(&["quantize", "tiny", "q4_0", "--json", "-t", "1"]);
+    let quality = &made["quality"];
+    assert!(quality["positions"].as_u64().unwrap() >= 32);
+    let [mean, worst, agreed] =
+        ["kl_nats_mean", "kl_nats_max", "top1_agreement"].map(|figure| quality[figure].as_f64().unwrap());
+    assert!(0.0 < mean && mean <= worst, "{quality}");
+    assert!((0.0..=1.0).contains(&agreed), "{quality}");
+    assert!(made["weight_bytes"].as_u64() < made["original_weight_bytes"].as_u64());
+
+    let kept = std::fs::read(home.path("shelf/tiny-Q4_0.gguf.quality.json")).unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&kept).unwrap(), *quality);
+    let facts = &home.json(&["inspect", "tiny-Q4_0", "--json"])["facts"];
+    assert_eq!(facts["name"], "tiny llama with random weights Q4_0");
+    assert_eq!(facts["quantised_from"], quality["original_sha256"]);
+    assert_eq!(home.json(&["inspect", "tiny", "--json"])["facts"]["quantised_from"], Value::Null);
+
+    // Fewer bits are further away; a name without a folder is a file here.
+    std::fs::copy(home.path("shelf/tiny.gguf"), home.path("here.gguf")).unwrap();
+    let light = home.json(&["quantize", "here.gguf", "Q8_0", "--out", "light.gguf", "--json", "-t", "1"]);
+    assert!(light["quality"]["kl_nats_mean"].as_f64().unwrap() < mean / 4.0, "{light}");
+    assert!(home.path("light.gguf.quality.json").is_file());
+    let text = stdout(&home.qeil(&["quantize", "tiny", "BF16", "-t", "1"]));
+    assert!(text.contains("another model") && text.contains("nats"), "{text}");
+    assert_narrow(&text);
 }
 
 /// Tables fit 100 columns.

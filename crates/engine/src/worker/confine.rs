@@ -95,26 +95,33 @@ pub fn restrict(spec: &LoadSpec) -> String {
 
 /// As [`restrict`], for a process that reads one model file and writes another.
 pub fn restrict_to_transcode(spec: &TranscodeSpec) {
-    let folder = |path: &Path| path.parent().map(Path::to_owned).unwrap_or_default();
-    let rules = vec![
-        (folder(&spec.from), AccessFs::from_read(LANDLOCK)),
-        (folder(&spec.to), AccessFs::from_all(LANDLOCK)),
-        ("/sys/devices".into(), AccessFs::from_read(LANDLOCK)),
+    let read = AccessFs::from_read(LANDLOCK);
+    let mut rules: Vec<(PathBuf, _)> = vec![
+        (folder_of(&spec.from).to_owned(), read),
+        (folder_of(&spec.to).to_owned(), AccessFs::from_all(LANDLOCK)),
+        ("/sys/devices".into(), read),
     ];
+    rules.extend(target_folder(&spec.from).map(|real| (real, read)));
     // Nobody is shown a sentence about it: where the kernel cannot confine, it just goes on.
     let _ = landlock(rules);
     let _ = refuse_calls();
 }
 
+/// The folder a path names its file in.
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Where a link's target lies, which may be elsewhere.
+fn target_folder(path: &Path) -> Option<PathBuf> {
+    path.canonicalize().ok()?.parent().map(Path::to_owned)
+}
+
 /// The folders that a worker may see, and how.
 fn view(spec: &LoadSpec) -> Vec<(PathBuf, BitFlags<AccessFs>)> {
-    let folder = spec.model.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let (read, write) = (AccessFs::from_read(LANDLOCK), AccessFs::from_all(LANDLOCK));
-    let mut rules: Vec<(PathBuf, _)> = vec![(folder.to_owned(), read)];
-    // A link's target may lie elsewhere.
-    if let Some(real) = spec.model.canonicalize().ok().and_then(|p| p.parent().map(Path::to_owned)) {
-        rules.push((real, read));
-    }
+    let mut rules: Vec<(PathBuf, _)> = vec![(folder_of(&spec.model).to_owned(), read)];
+    rules.extend(target_folder(&spec.model).map(|real| (real, read)));
     if spec.is_cpu() {
         // ggml reads the topology of the CPU.
         rules.extend(["/sys/devices", "/proc/cpuinfo"].map(|p| (p.into(), read)));

@@ -10,7 +10,7 @@
 use super::{Family, Quantisation, RopeLlama3};
 use crate::gguf::{Tensor, TensorType};
 use crate::write::GgufWriter;
-use std::f32::consts::TAU;
+use std::f64::consts::TAU;
 use std::io;
 
 /// Standard deviation of embeddings. Small, as in trained models (they start at 0.02): what the layers add must
@@ -179,20 +179,22 @@ pub(super) fn content(family: &Family, tensor: &Tensor) -> Content {
 /// What Llama 3's rotary frequencies are divided by (`llama3` in the converter of llama.cpp): nothing for short
 /// wavelengths, the whole factor for long ones, and a smooth passage between.
 fn rope_factors(rope: &RopeLlama3, base: f32, head_width: u32) -> Vec<f32> {
-    let context = rope.original_context_tokens as f32;
-    let (long, short) = (context / rope.low_frequency_factor, context / rope.high_frequency_factor);
+    // In double precision: powers differ in their last bits from one mathematical library to the next.
+    let context = f64::from(rope.original_context_tokens);
+    let [factor, low, high] =
+        [rope.factor, rope.low_frequency_factor, rope.high_frequency_factor].map(f64::from);
     (0..head_width / 2)
         .map(|pair| {
-            let wavelength = TAU * base.powf(2.0 * pair as f32 / head_width as f32);
-            if wavelength < short {
+            let wavelength = TAU * f64::from(base).powf(f64::from(2 * pair) / f64::from(head_width));
+            let scaled = if wavelength < context / high {
                 1.0
-            } else if wavelength > long {
-                rope.factor
+            } else if wavelength > context / low {
+                factor
             } else {
-                let smooth = (context / wavelength - rope.low_frequency_factor)
-                    / (rope.high_frequency_factor - rope.low_frequency_factor);
-                1.0 / ((1.0 - smooth) / rope.factor + smooth)
-            }
+                let smooth = (context / wavelength - low) / (high - low);
+                1.0 / ((1.0 - smooth) / factor + smooth)
+            };
+            scaled as f32
         })
         .collect()
 }
