@@ -7,7 +7,7 @@ mod home;
 mod sweeps;
 
 use home::{Home, stderr, stdout};
-use qeil_model::write::{TinyShape, tiny_llama};
+use qeil_model::write::TinyShape;
 use serde_json::Value;
 use std::io::Write;
 use std::path::PathBuf;

@@ -32,7 +32,7 @@ pub fn model(name: &str, parameters: u64, non_embedding: u64, quantisation: &str
         name: name.into(),
         file: format!("{}.gguf", name.replace(' ', "-").to_lowercase()),
         sha256: format!("{name} {quantisation}"),
-        architecture: name.split(' ').next().unwrap().to_lowercase(),
+        architecture: name.split(' ').take(1).collect::<String>().to_lowercase(),
         parameters,
         parameters_non_embedding: non_embedding,
         quantisation: quantisation.into(),
@@ -165,6 +165,8 @@ impl Machine {
                 net: None,
                 power: label(power_w * wall_s).map(|joules| Watts(joules.0 / wall_s)),
                 seconds: Seconds(wall_s),
+                domains: Vec::new(),
+                updates: None,
                 flags: Vec::new(),
             }
         });
