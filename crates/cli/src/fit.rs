@@ -50,20 +50,29 @@ pub fn fit(arguments: &FitArguments) -> Result<String> {
     Ok([series, quantisations].concat().join("\n") + &drawn)
 }
 
-/// What is recorded beside the measured models. A record that cannot be read is no record: the laws do not need it.
+/// What is recorded beside the measured models: a variant's divergence, and that its original has none. A record that
+/// cannot be read is no record: the laws do not need it.
 fn divergences(observations: &[Observation]) -> Vec<Divergence> {
     let files: BTreeMap<&str, &str> =
         observations.iter().map(|row| (row.model.file.as_str(), row.model.sha256.as_str())).collect();
-    let found = files.into_iter().filter_map(|(file, sha256)| {
-        let quality = Quality::beside(Path::new(file)).ok()??;
-        (quality.variant_sha256 == sha256).then(|| Divergence {
-            sha256: sha256.into(),
-            kl_nats: quality.kl_nats_mean,
-            top1_agreement: Some(quality.top1_agreement),
-            reference: format!("the model it was made from ({} positions)", quality.positions),
-        })
-    });
-    found.collect()
+    let mut found = BTreeMap::new();
+    for (file, sha256) in files {
+        let Ok(Some(quality)) = Quality::beside(Path::new(file)) else { continue };
+        if quality.variant_sha256 != sha256 {
+            continue;
+        }
+        let of = |kl_nats, top1_agreement, reference: String| Divergence {
+            sha256: String::new(),
+            kl_nats,
+            top1_agreement: Some(top1_agreement),
+            reference,
+        };
+        let positions = quality.positions;
+        let reference = format!("the model it was made from ({positions} positions)");
+        found.insert(sha256.to_owned(), of(quality.kl_nats_mean, quality.top1_agreement, reference));
+        found.entry(quality.original_sha256).or_insert_with(|| of(0.0, 1.0, "itself".into()));
+    }
+    found.into_iter().map(|(sha256, divergence)| Divergence { sha256, ..divergence }).collect()
 }
 
 fn charts(report: &FitReport, folder: &Path) -> Result<Vec<String>> {

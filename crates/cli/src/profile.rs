@@ -260,7 +260,7 @@ fn text(rows: &[Observation], rooflines: &[Roofline], failures: &[String], store
         "runs",
     ];
     let mut out = table::table(&headers, 3..9);
-    (0..3).for_each(|column| table::keep_whole(&mut out, column));
+    (1..headers.len()).for_each(|column| table::keep_whole(&mut out, column));
     let mut notes = Footnotes::default();
     let mut labels = Vec::new();
     for ((_, _, name, cell), rows) in &cells {
