@@ -6,8 +6,8 @@
 //! looks at the cells of all. So the time of a step is taken as a line through the two points, and the whole workload
 //! is predicted at its own mean number of cells; prefill likewise, by position.
 //!
-//! One trial can be unlucky: another process, or another guest of the same host, slows it down, and never makes it
-//! faster. So those that come close to the fastest are tried a second time, and the faster of two trials counts.
+//! A prediction from two short runs carries their noise, enlarged. So the fastest few run the whole workload once, as far
+//! as the time for trials goes, and the choice is among those that did.
 //!
 //! Speed is not enough: a candidate that fails the known-answer check ([`qeil_engine::trust`]) against the first
 //! candidate is not taken, however fast.
@@ -36,6 +36,8 @@ const TRIAL_STEPS: u32 = 12;
 /// Milliseconds of decoding after which a run makes do with the steps it has; twice the expected time of its prefill
 /// comes on top.
 const TRIAL_DECODE_MS_MAX: f64 = 2_000.0;
+/// Milliseconds after which a run of the whole workload makes do with what it has.
+const WHOLE_MS_MAX: u32 = 60_000;
 /// Steps of the uncounted request before both.
 const WARM_UP_STEPS: u32 = 3;
 /// Prompt tokens of the shorter run, which also tells how fast prefill is.
@@ -44,7 +46,7 @@ const SHORT_TOKENS: u32 = 32;
 const SHORT_PREFILL_MS_MAX: f64 = 5_000.0;
 /// A candidate must be this much faster than an earlier one to be taken: trials vary by a few per cent.
 const MARGIN: f64 = 0.03;
-/// Candidates within this factor of the fastest prediction are tried a second time.
+/// Candidates within this factor of the fastest prediction run the whole workload.
 const RUNOFF_FACTOR: f64 = 1.35;
 /// At most so many of them.
 const RUNOFF_CANDIDATES: usize = 3;
@@ -56,7 +58,7 @@ const SEED: u64 = 0x7141;
 pub struct Trial {
     /// The settings.
     pub settings: Settings,
-    /// What was measured, or why it could not be; of two trials the faster one's.
+    /// What was measured, or why it could not be; of the whole workload, if that was run.
     pub outcome: Outcome,
     /// Milliseconds the trial took, loading included; both, if it was tried twice.
     pub took_ms: f64,
@@ -70,14 +72,15 @@ impl Trial {
         }
     }
 
-    /// Take in a second trial of the same settings.
-    fn merge(&mut self, second: Trial) {
-        self.took_ms += second.took_ms;
-        if let (Some(first), Some(again)) = (self.predicted_ms(), second.predicted_ms())
-            && again < first
-        {
-            self.outcome = second.outcome;
+    /// Take in a run of the whole workload under the same settings: it replaces the prediction, unless it failed to give
+    /// a figure. Whether it did.
+    fn replace(&mut self, whole: Trial) -> bool {
+        self.took_ms += whole.took_ms;
+        let counts = whole.predicted_ms().is_some();
+        if counts {
+            self.outcome = whole.outcome;
         }
+        counts
     }
 }
 
@@ -161,12 +164,12 @@ pub async fn tune(
     let mut trials = Vec::new();
     let all_start = Instant::now();
     let mut figures = 0;
-    let mut attempt = async |settings: Settings| {
+    let mut attempt = async |settings: Settings, whole: bool| {
         let start = Instant::now();
         let outcome = if figures > 0 && all_start.elapsed() > budget {
             Outcome::Skipped
         } else {
-            match trial(launch, base, settings, shape, copies, &mut reference).await {
+            match trial(launch, base, settings, shape, copies, whole, &mut reference).await {
                 Ok(outcome) => outcome,
                 Err(error) => Outcome::Failed { why: error.to_string() },
             }
@@ -179,19 +182,22 @@ pub async fn tune(
     for (at, settings) in candidates.into_iter().enumerate() {
         if at > 0 {
             let weights = choose(&trials).ok().and_then(|(best, _)| best.weights);
-            trials.push(attempt(Settings { weights, ..settings }).await);
+            trials.push(attempt(Settings { weights, ..settings }, false).await);
             continue;
         }
-        trials.push(attempt(settings).await);
+        trials.push(attempt(settings, false).await);
         for &format in copies.iter().flat_map(|copies| &copies.formats) {
-            trials.push(attempt(Settings { weights: Some(format), ..settings }).await);
+            trials.push(attempt(Settings { weights: Some(format), ..settings }, false).await);
         }
     }
+    let mut finalists = Vec::new();
     for at in runoff(&trials) {
-        let second = attempt(trials[at].settings).await;
-        trials[at].merge(second);
+        let whole = attempt(trials[at].settings, true).await;
+        if trials[at].replace(whole) {
+            finalists.push(trials[at].clone());
+        }
     }
-    let (settings, reason) = choose(&trials)?;
+    let (settings, reason) = choose(if finalists.is_empty() { &trials } else { &finalists })?;
     if let Some(copies) = copies {
         for &format in copies.formats.iter().filter(|&&format| settings.weights != Some(format)) {
             copies.cache.remove(&base.model, format);
@@ -221,6 +227,7 @@ async fn trial(
     settings: Settings,
     shape: Shape,
     copies: Option<&Copies>,
+    whole: bool,
     reference: &mut Option<Vec<Vec<f32>>>,
 ) -> Result<Outcome, MeasureError> {
     let mut spec = LoadSpec { prefix_cache_tokens: 0, ..base.clone() };
@@ -241,11 +248,18 @@ async fn trial(
     // shorter run paid for would make longer ones look cheap.
     timed(&worker, request(prefix(SHORT_TOKENS), shape.samples, shape.output_tokens.min(WARM_UP_STEPS + 1)))
         .await?;
-    let short = timed(&worker, within(SHORT_TOKENS, SHORT_PREFILL_MS_MAX)).await?;
-    let rate = short.prefill_tokens_per_s().unwrap_or(0.0);
-    let affordable = (rate * TRIAL_PREFILL_MS / 1e3) as u32;
-    let part = affordable.clamp(SHORT_TOKENS.min(shape.prompt_tokens), shape.prompt_tokens);
-    let long = timed(&worker, within(part, f64::from(part) / rate.max(1.0) * 1e3)).await?;
+    let (short, long) = if whole {
+        let mut all = request(prompt.clone(), shape.samples, shape.output_tokens);
+        all.deadline_ms = Some(WHOLE_MS_MAX);
+        let run = timed(&worker, all).await?;
+        (run.clone(), run)
+    } else {
+        let short = timed(&worker, within(SHORT_TOKENS, SHORT_PREFILL_MS_MAX)).await?;
+        let rate = short.prefill_tokens_per_s().unwrap_or(0.0);
+        let affordable = (rate * TRIAL_PREFILL_MS / 1e3) as u32;
+        let part = affordable.clamp(SHORT_TOKENS.min(shape.prompt_tokens), shape.prompt_tokens);
+        (short, timed(&worker, within(part, f64::from(part) / rate.max(1.0) * 1e3)).await?)
+    };
     let answers = trust::answers(&worker).await?;
     worker.stop().await;
 
@@ -408,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn close_ones_run_again_and_the_faster_trial_counts() {
+    fn close_ones_run_the_whole_workload_and_that_counts() {
         let trials = |ms: &[f64]| -> Vec<Trial> {
             let mut trials: Vec<Trial> = ms.iter().map(|&ms| trial_of(0, measured(ms))).collect();
             trials.push(trial_of(1, Outcome::Skipped));
@@ -423,10 +437,11 @@ mod tests {
             assert_eq!(runoff(&trials(ms)), expected, "{ms:?}");
         }
         for (second, expected) in
-            [(measured(80.0), 80.0), (measured(130.0), 100.0), (Outcome::Skipped, 100.0)]
+            [(measured(80.0), 80.0), (measured(130.0), 130.0), (Outcome::Skipped, 100.0)]
         {
             let mut trial = trial_of(0, measured(100.0));
-            trial.merge(trial_of(0, second));
+            let counts = second != Outcome::Skipped;
+            assert_eq!(trial.replace(trial_of(0, second)), counts);
             assert_eq!(trial.predicted_ms(), Some(expected));
             assert!((trial.took_ms - 2.0).abs() < 1e-9);
         }
