@@ -279,16 +279,19 @@ pub struct ProfileArguments {
     #[arg(long, value_enum, default_value_t = Switch::Auto)]
     pub flash_attention: Switch,
     /// Half width of the 95 % interval, as a share of the mean, at which a cell is repeated no more
-    #[arg(long, value_name = "SHARE", default_value_t = 0.05)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.05,
+          value_parser = within::<0, 1>, allow_negative_numbers = true)]
     pub half_width: f64,
     /// Repetitions of a cell at most (at least 3)
     #[arg(long, short = 'r', default_value_t = 8, value_parser = clap::value_parser!(u32).range(3..=1000))]
     pub repetitions_max: u32,
     /// Seconds of measuring after which a cell is repeated no more
-    #[arg(long, value_name = "S", default_value_t = 60.0)]
+    #[arg(long, value_name = "S", default_value_t = 60.0,
+          value_parser = within::<0, 1_000_000>, allow_negative_numbers = true)]
     pub cell_s_max: f64,
     /// Share of the CPU time taken by other programs above which a repetition is made again
-    #[arg(long, value_name = "SHARE", default_value_t = 0.1)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.1,
+          value_parser = within::<0, 1>, allow_negative_numbers = true)]
     pub interference_max: f64,
     /// Power the CPU package draws idle and busy, in watts, for the estimate of energy
     #[arg(long, value_name = "IDLE:MAX", value_parser = watts)]
@@ -322,7 +325,8 @@ pub struct FitArguments {
     #[arg(long, value_name = "MODEL")]
     pub leave_out: Vec<String>,
     /// Largest divergence, in nats, that a quantisation may cost to be chosen
-    #[arg(long, value_name = "NATS", default_value_t = qeil_fit::report::KL_NATS_MAX)]
+    #[arg(long, value_name = "NATS", default_value_t = qeil_fit::report::KL_NATS_MAX,
+          value_parser = within::<0, 100>, allow_negative_numbers = true)]
     pub kl_max: f64,
     /// Print one JSON document instead of tables
     #[arg(long)]
@@ -368,13 +372,15 @@ pub struct MetricsArguments {
     #[arg(long, value_name = "FILE")]
     pub store: Option<PathBuf>,
     /// What the devices cost, in US dollars [default: the catalogue's price of this processor]
-    #[arg(long, value_name = "USD")]
+    #[arg(long, value_name = "USD", value_parser = within::<0, 1_000_000_000>, allow_negative_numbers = true)]
     pub price_usd: Option<f64>,
     /// Years that the hardware is used for
-    #[arg(long, value_name = "YEARS", default_value_t = 4.0)]
+    #[arg(long, value_name = "YEARS", default_value_t = 4.0,
+          value_parser = within::<0, 100>, allow_negative_numbers = true)]
     pub life_years: f64,
     /// Price of electricity, in US dollars for a kilowatt-hour
-    #[arg(long, value_name = "USD", default_value_t = 0.2)]
+    #[arg(long, value_name = "USD", default_value_t = 0.2,
+          value_parser = within::<0, 100>, allow_negative_numbers = true)]
     pub electricity_usd_per_kwh: f64,
     /// Print one JSON document instead of a table
     #[arg(long)]
@@ -474,8 +480,12 @@ fn not_empty(text: &str) -> Result<String, String> {
 }
 
 fn real<const LEAST: i32, const MOST: i32>(text: &str) -> Result<f32, String> {
-    let value: f32 = text.parse().map_err(|_| "not a number".to_string())?;
-    if (LEAST as f32..=MOST as f32).contains(&value) {
+    within::<LEAST, MOST>(text).map(|value| value as f32)
+}
+
+fn within<const LEAST: i32, const MOST: i32>(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| "not a number".to_string())?;
+    if (f64::from(LEAST)..=f64::from(MOST)).contains(&value) {
         Ok(value)
     } else {
         Err(format!("it must lie between {LEAST} and {MOST}"))

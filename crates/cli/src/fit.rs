@@ -11,8 +11,6 @@ use qeil_fit::limits::LimitReport;
 use qeil_fit::quantisation::{Divergence, QuantisationReport};
 use qeil_fit::quantity::Predictor;
 use qeil_fit::report::{FitInput, FitReport, SeriesReport};
-use qeil_hardware::Roots;
-use qeil_hardware::machine::Machine;
 use qeil_laws::interval::Interval;
 use qeil_laws::law::Form;
 use qeil_measure::profile::Observation;
@@ -77,19 +75,23 @@ fn divergences(observations: &[Observation]) -> Vec<Divergence> {
 
 fn charts(report: &FitReport, folder: &Path) -> Result<Vec<String>> {
     fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-    let machine = Machine::read(&Roots::default());
-    let machine = machine.cpu_model.map(|cpu| format!("{cpu}, {} logical CPUs", machine.logical_cpus));
-    let mut drawn = Vec::new();
+    let mut drawn: Vec<String> = Vec::new();
     for series in &report.series {
         for quantity in &series.quantities {
-            let Some(svg) = draw(quantity, &series.key, machine.as_deref()) else { continue };
+            let Some(svg) = draw(quantity, &series.key) else { continue };
             let key = &series.key;
             let name =
                 format!("{}-{}t-{}-{}", key.device, key.threads, key.quantisation, quantity.quantity.slug());
             let safe = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };
-            let path = folder.join(format!("{}.svg", name.chars().map(safe).collect::<String>()));
-            fs::write(&path, svg).with_context(|| path.display().to_string())?;
-            drawn.push(path.display().to_string());
+            let name: String = name.chars().map(safe).collect();
+            // The same device of another machine: numbered in the order of the table.
+            let path = (1..)
+                .map(|nth| if nth == 1 { format!("{name}.svg") } else { format!("{name}-{nth}.svg") })
+                .map(|file| folder.join(file).display().to_string())
+                .find(|path| !drawn.contains(path));
+            let Some(path) = path else { continue };
+            fs::write(&path, svg).with_context(|| path.clone())?;
+            drawn.push(path);
         }
     }
     Ok(drawn)
@@ -131,11 +133,12 @@ fn series_text(series: &SeriesReport) -> String {
         }
         notes += &quantity_notes(report);
     }
-    let models: Vec<&str> = series.subjects.iter().map(|subject| subject.model.name.as_str()).collect();
+    let models: Vec<String> = series.subjects.iter().map(|subject| subject.model.label()).collect();
     let weightless = series.subjects.iter().filter(|subject| subject.model.weightless).count();
     let about = format!(
-        "{}: {} models ({weightless} of them weightless: random weights in the true shapes), {} cells{}: {}.",
+        "{} of {}: {} models ({weightless} of them weightless: random weights in the true shapes), {} cells{}: {}.",
         series.key,
+        series.key.machine,
         models.len(),
         series.cells,
         match series.disturbed_cells {

@@ -9,7 +9,7 @@ use qeil_hardware::Roots;
 use qeil_hardware::catalogue::Catalogue;
 use qeil_hardware::cpu::Cpu;
 use qeil_laws::metrics::{Metric, Price};
-use qeil_measure::profile::Observation;
+use qeil_measure::profile::{Host, Observation};
 use qeil_measure::store::Store;
 use qeil_units::{Seconds, Usd};
 use std::collections::BTreeSet;
@@ -37,8 +37,11 @@ fn prices(arguments: &MetricsArguments, observations: &[Observation]) -> Result<
     };
     let Some((device, source)) = known else { return Ok(Vec::new()) };
     // The catalogue's price is this machine's processor's; the user's is of whatever was measured.
-    let priced = |name: &&str| arguments.price_usd.is_some() || *name == "CPU";
+    let own = arguments.price_usd.is_some();
+    let machine = (!own).then(|| Host::read(&Roots::default(), &[]).label());
+    let priced = |name: &&str| own || *name == "CPU";
     let tag = |name: &str| PriceTag {
+        machine: machine.clone(),
         device: name.into(),
         price: Price {
             device,

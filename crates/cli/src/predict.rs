@@ -4,20 +4,21 @@ use crate::arguments::PredictArguments;
 use crate::models::file_of;
 use crate::profile::store_path;
 use crate::table::{self, COLUMNS_MAX, figure, wrap};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use qeil_engine::spec::LoadSpec;
 use qeil_fit::FitError;
 use qeil_fit::limits::Roof;
 use qeil_fit::predict::{Predicted, Prediction, predict as foretell};
-use qeil_fit::series::{hold_out, series_of};
+use qeil_fit::series::{SeriesKey, hold_out, series_of};
 use qeil_fit::workload::Workload;
-use qeil_measure::profile::Subject;
+use qeil_hardware::Roots;
+use qeil_measure::profile::{Host, Subject};
 use qeil_measure::store::Store;
 
 pub async fn predict(arguments: PredictArguments) -> Result<String> {
     let path = file_of(&arguments.model).await?;
     let facts = qeil_model::inspect(&path)?;
-    let model = Subject::of(&path, &facts, |_| {}).with_context(|| path.display().to_string())?.identity;
+    let model = Subject::of(&path, &facts).await?.identity;
     let store = Store::open(&store_path(arguments.store.as_deref())?)?;
     let rooflines = store.rooflines()?;
     let observations = store.observations()?;
@@ -29,14 +30,16 @@ pub async fn predict(arguments: PredictArguments) -> Result<String> {
         hold_out(&mut all, wanted)?;
     }
     let threads = arguments.threads.unwrap_or_else(|| LoadSpec::new("", "").threads);
-    let fits = |of: &qeil_fit::series::SeriesKey| {
-        of.device.eq_ignore_ascii_case(&arguments.device)
+    let machine = Host::read(&Roots::default(), &[]).label();
+    let fits = |of: &SeriesKey| {
+        of.machine == machine
+            && of.device.eq_ignore_ascii_case(&arguments.device)
             && of.threads == threads
             && of.quantisation == model.quantisation
     };
     let series = all.iter().find(|series| fits(&series.key)).ok_or_else(|| FitError::UnknownSeries {
-        wanted: format!("{}, {threads} threads, {}", arguments.device, model.quantisation),
-        known: all.iter().map(|series| series.key.to_string()).collect(),
+        wanted: format!("{}, {threads} threads, {} of {machine}", arguments.device, model.quantisation),
+        known: all.iter().map(|series| format!("{} of {}", series.key, series.key.machine)).collect(),
     })?;
     let workload = Workload {
         prompt_tokens: arguments.prompt_tokens,
@@ -44,7 +47,7 @@ pub async fn predict(arguments: PredictArguments) -> Result<String> {
         samples: arguments.samples,
         depth_tokens: arguments.depth_tokens,
     };
-    let roof = Roof::of(&rooflines, &series.key.device, threads);
+    let roof = Roof::of(&rooflines, &series.key);
     let prediction = foretell(&model, workload, series, roof)?;
     if arguments.json { table::json(&prediction) } else { Ok(text(&prediction)) }
 }
@@ -90,9 +93,8 @@ fn text(prediction: &Prediction) -> String {
         .collect();
     let depth = if depth_tokens > 0 { format!(" after {depth_tokens} in memory") } else { String::new() };
     let about = format!(
-        "{}{} on {}: {samples} × {output_tokens} tokens after a prompt of {prompt_tokens}{depth}",
-        prediction.model.name.trim_end_matches(" (weightless)"),
-        if prediction.model.weightless { " (weightless)" } else { "" },
+        "{} on {}: {samples} × {output_tokens} tokens after a prompt of {prompt_tokens}{depth}",
+        prediction.model.label(),
         prediction.series
     );
     format!("{}\n{rows}\n{notes}", wrap(&about, width, ""))

@@ -2,6 +2,7 @@
 
 use crate::arguments::ProfileArguments;
 use crate::models::file_of;
+use crate::run::envelope;
 use crate::table::{self, Footnotes, figure, figure_or_missing};
 use anyhow::{Context, Result};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -9,11 +10,7 @@ use qeil_engine::handle::{Launch, probe_devices};
 use qeil_engine::spec::{DeviceEntry, DeviceKind, LoadSpec};
 use qeil_hardware::Roots;
 use qeil_hardware::cpu::Cpu;
-use qeil_hardware::energy::{EnergyMeter, Envelope};
-use qeil_hardware::machine::Machine;
-use qeil_hardware::roofline::{peak_f32, read_bandwidth};
-use qeil_hardware::thermal;
-use qeil_hardware::usage::{CpuTimes, interference};
+use qeil_hardware::energy::EnergyMeter;
 use qeil_measure::profile::{
     Axes, Cell, Host, Instruments, Observation, Plan, Progress, Roofline, Stopping, Subject, SweepEvent, csv,
     json_lines, sweep,
@@ -22,7 +19,6 @@ use qeil_measure::settings::Settings;
 use qeil_measure::stats::Summary;
 use qeil_measure::store::{Store, default_path};
 use qeil_measure::survey::select;
-use qeil_units::Watts;
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -32,9 +28,6 @@ use std::time::Duration;
 const QUICK_S: f64 = 80.0;
 /// How long the idle machine is measured before a sweep, where a counter can.
 const IDLE: Duration = Duration::from_secs(2);
-/// How the limits of a processor are come by.
-const ROOFLINE_SOURCE: &str = "measured: threads that sum a buffer larger than the caches; threads of independent \
-                               32-bit multiply-adds";
 
 /// The store that the user named, or the usual one.
 pub fn store_path(named: Option<&Path>) -> Result<PathBuf> {
@@ -54,34 +47,27 @@ pub async fn profile(arguments: ProfileArguments) -> Result<String> {
         ProgressBar::new(0).with_style(ProgressStyle::with_template("{wide_bar} {pos}/{len} cells  {msg}")?);
     let subjects = subjects(&arguments.models, &bar).await?;
     let plan = plan(&arguments, &subjects, &devices);
-    let host = host(&roots, &devices);
+    let host = Host::read(&roots, &devices);
     let id = store.begin(&plan, &host, !arguments.new)?;
     let done = store.done(id)?;
     if !done.observations.is_empty() {
         table::progress(&bar, &format!("going on with a sweep that has {} rows", done.observations.len()));
     }
-    for roofline in rooflines(&plan, &devices, &done.rooflines, &bar) {
-        store.save_roofline(id, &roofline)?;
+    for device in devices.iter().filter(|device| device.kind == DeviceKind::Cpu) {
+        for &threads in &plan.threads {
+            if !done.rooflines.iter().any(|roof| roof.device == device.name && roof.threads == threads) {
+                bar.set_message(format!("{}: bandwidth and arithmetic of {threads} threads", device.name));
+                store.save_roofline(id, &Roofline::of_processor(&host, &device.name, threads))?;
+            }
+        }
     }
-    let mut meter = EnergyMeter::open(&roots, envelope(&arguments, &roots)?);
+    let mut meter = EnergyMeter::open(&roots, envelope(arguments.cpu_watts, &Cpu::read(&roots))?);
     if meter.missing().is_none() {
         bar.set_message("measuring the idle machine");
         let idle = meter.measure_idle(IDLE);
         meter.set_idle(idle);
     }
-    let covered =
-        |name: &str| devices.iter().any(|device| device.name == name && device.kind == DeviceKind::Cpu);
-    let with = Instruments {
-        launch: &launch,
-        meter: &|device| covered(device).then_some(&meter),
-        temperature_c: &|device| {
-            if covered(device) { processor_c(&roots) } else { None }
-        },
-        bystanders: &|| {
-            let (before, roots) = (CpuTimes::read(&roots).ok(), roots.clone());
-            Box::new(move |own_cpu_s| interference(&before?, &CpuTimes::read(&roots).ok()?, own_cpu_s))
-        },
-    };
+    let with = Instruments { launch: &launch, host: &host, devices: &devices, energy: &meter, roots: &roots };
     let mut failures = Vec::new();
     sweep(&with, &mut store, id, &plan, &subjects, |event| show(&bar, &event, arguments.json, &mut failures))
         .await?;
@@ -95,7 +81,7 @@ pub async fn profile(arguments: ProfileArguments) -> Result<String> {
     if arguments.json {
         return Ok(String::new());
     }
-    Ok(text(&rows, &store.rooflines()?, &failures, &path))
+    Ok(text(&rows, &store.done(id)?.rooflines, &failures, &path))
 }
 
 async fn subjects(names: &[String], bar: &ProgressBar) -> Result<Vec<Subject>> {
@@ -104,7 +90,7 @@ async fn subjects(names: &[String], bar: &ProgressBar) -> Result<Vec<Subject>> {
         let path = file_of(name).await?;
         let facts = qeil_model::inspect(&path)?;
         bar.set_message(format!("checksum of {name}"));
-        let subject = Subject::of(&path, &facts, |_| {}).with_context(|| path.display().to_string())?;
+        let subject = Subject::of(&path, &facts).await?;
         if !subjects.contains(&subject) {
             subjects.push(subject);
         }
@@ -157,56 +143,9 @@ fn plan(arguments: &ProfileArguments, subjects: &[Subject], devices: &[DeviceEnt
     }
 }
 
-/// Degrees Celsius of the processor, if a sensor tells.
-fn processor_c(roots: &Roots) -> Option<f64> {
-    let all = thermal::temperatures(roots);
-    Some(thermal::processor(&all)?.reading.as_ref().ok()?.0)
-}
-
-fn host(roots: &Roots, devices: &[DeviceEntry]) -> Host {
-    Host {
-        machine: Machine::read(roots),
-        devices: devices.iter().map(|d| (d.name.clone(), d.description.clone())).collect(),
-        qeil_version: qeil_measure::VERSION.into(),
-        engine_version: qeil_engine::ENGINE_VERSION.into(),
-    }
-}
-
-fn envelope(arguments: &ProfileArguments, roots: &Roots) -> Result<Envelope> {
-    match arguments.cpu_watts {
-        Some((idle, max)) => Ok(Envelope::from_watts(Watts(idle), Watts(max))?),
-        None => Ok(Envelope::of_user(&Cpu::read(roots))?),
-    }
-}
-
-/// What the processor can do at most, measured once a sweep; of other devices we know no such probe.
-fn rooflines<'a>(
-    plan: &'a Plan,
-    devices: &'a [DeviceEntry],
-    known: &'a [Roofline],
-    bar: &'a ProgressBar,
-) -> impl Iterator<Item = Roofline> {
-    let processors = devices.iter().filter(|device| device.kind == DeviceKind::Cpu);
-    let pairs = processors.flat_map(|device| plan.threads.iter().map(move |&threads| (device, threads)));
-    pairs
-        .filter(|(device, threads)| {
-            !known.iter().any(|roof| roof.device == device.name && roof.threads == *threads)
-        })
-        .map(|(device, threads)| {
-            bar.set_message(format!("{}: bandwidth and arithmetic of {threads} threads", device.name));
-            Roofline {
-                device: device.name.clone(),
-                threads,
-                read_bytes_per_s: read_bandwidth(threads),
-                f32_flop_per_s: peak_f32(threads),
-                source: ROOFLINE_SOURCE.into(),
-            }
-        })
-}
-
 fn show(bar: &ProgressBar, event: &SweepEvent<'_>, json: bool, failures: &mut Vec<String>) {
     match event {
-        SweepEvent::Loading(model, device) => bar.set_message(format!("{device}: loading {}", model.name)),
+        SweepEvent::Loading(model, device) => bar.set_message(format!("{device}: loading {}", model.label())),
         SweepEvent::Disturbed(cell, share) => {
             let taken = share * 100.0;
             bar.set_message(format!("{}: other programs took {taken:.0} % of the CPU: again", brief(cell)));
@@ -215,14 +154,14 @@ fn show(bar: &ProgressBar, event: &SweepEvent<'_>, json: bool, failures: &mut Ve
             bar.set_length(*cells as u64);
             bar.set_position(*cells_finished as u64);
             let left = remaining_s.map_or_else(|| "?".into(), |s| format!("{:.0}", s.ceil()));
-            bar.set_message(format!("{} {}, about {left} s left", row.model.name, brief(&row.cell)));
+            bar.set_message(format!("{} {}, about {left} s left", row.model.label(), brief(&row.cell)));
             if json && let Ok(line) = serde_json::to_string(row) {
                 // Whoever reads along went away: the rows are in the store all the same.
                 let _ = writeln!(std::io::stdout().lock(), "{line}");
             }
         }
         SweepEvent::Failed(model, cell, why) => {
-            let text = format!("{}, {}: {why}", model.name, brief(cell));
+            let text = format!("{}, {}: {why}", model.label(), brief(cell));
             table::progress(bar, &text);
             failures.push(text);
         }
@@ -242,15 +181,42 @@ pub fn brief(cell: &Cell) -> String {
 }
 
 fn text(rows: &[Observation], rooflines: &[Roofline], failures: &[String], store: &Path) -> String {
-    let mut cells: BTreeMap<(u64, &str, &str, &Cell), Vec<&Observation>> = BTreeMap::new();
+    let mut tables: BTreeMap<(u64, String, String), BTreeMap<&Cell, Vec<&Observation>>> = BTreeMap::new();
     for row in rows {
-        let model = &row.model;
-        let key = (model.parameters, model.sha256.as_str(), model.name.as_str(), &row.cell);
-        cells.entry(key).or_default().push(row);
+        let (model, cell) = (&row.model, &row.cell);
+        let about =
+            format!("{}, {}, {}", model.label(), model.quantisation, place(&cell.device, cell.threads));
+        let table = tables.entry((model.parameters, about, model.sha256.clone())).or_default();
+        table.entry(cell).or_default().push(row);
     }
+    let mut notes = Footnotes::default();
+    let mut out = String::new();
+    for ((_, about, _), cells) in &tables {
+        let weightless = cells.values().flatten().any(|row| row.model.weightless);
+        let mark = if weightless { notes.mark(table::WEIGHTLESS) } else { String::new() };
+        out += &format!("{about}{mark}\n{}\n\n", cells_text(cells, rooflines, &mut notes));
+    }
+    let weakest = rows.iter().filter_map(|row| Some(row.energy.as_ref()?.gross.provenance)).min();
+    let energy = weakest.map_or_else(String::new, |weakest| {
+        format!(" Energy, gross by emitted token: {weakest} (`qeil doctor` says from what).\n")
+    });
+    let failed: String = failures.iter().map(|text| format!(" Not measured: {text}\n")).collect();
+    format!(
+        "{out}{} Medians over the runs of each cell. ppN@D+tgM×K: N prompt tokens after D in memory, M tokens of\n   \
+         each of K samples.\n{energy}{failed} {} rows in {}; `qeil fit` draws the laws.\n",
+        notes.text(),
+        rows.len(),
+        store.display()
+    )
+}
+
+/// The cells of one model in one place.
+fn cells_text(
+    cells: &BTreeMap<&Cell, Vec<&Observation>>,
+    rooflines: &[Roofline],
+    notes: &mut Footnotes,
+) -> String {
     let headers = [
-        "model",
-        "device",
         "cell",
         "prefill\ntok/s",
         "first token\nms",
@@ -259,36 +225,23 @@ fn text(rows: &[Observation], rooflines: &[Roofline], failures: &[String], store
         "energy\nJ/token",
         "runs",
     ];
-    let mut out = table::table(&headers, 3..9);
-    (1..headers.len()).for_each(|column| table::keep_whole(&mut out, column));
-    let mut notes = Footnotes::default();
-    let mut labels = Vec::new();
-    for ((_, _, name, cell), rows) in &cells {
+    let mut out = table::table(&headers, 1..headers.len());
+    for (cell, rows) in cells {
         let median = |of: &dyn Fn(&Observation) -> Option<f64>| {
-            rows.iter()
-                .map(|row| of(row))
-                .collect::<Option<Vec<f64>>>()
-                .and_then(|v| Summary::of(&v))
-                .map(|s| s.median)
+            let values: Option<Vec<f64>> = rows.iter().map(|row| of(row)).collect();
+            Some(Summary::of(&values?)?.median)
         };
         let step_ms = median(&|row| row.decode_ms_per_step());
         let roof = rooflines.iter().find(|roof| roof.device == cell.device && roof.threads == cell.threads);
         let share =
             roof.zip(step_ms).map(|(roof, ms)| rows[0].step_bytes() / (ms / 1e3) / roof.read_bytes_per_s);
-        let mut name = name.trim_end_matches(" (weightless)").to_owned();
-        if rows[0].model.weightless {
-            name += &notes.mark("weightless: random weights in the true shapes, so speed and energy only");
-        }
-        if rows.iter().any(|row| row.disturbed) {
-            name += &notes.mark("disturbed: other programs used the CPU meanwhile");
-        }
+        let disturbed = rows.iter().any(|row| row.disturbed);
+        let mark =
+            if disturbed { notes.mark("disturbed: other programs used the CPU") } else { String::new() };
         let energy =
             median(&|row| Some(row.energy.as_ref()?.gross.value.0 / f64::from(row.emitted_tokens())));
-        labels.extend(rows.iter().filter_map(|row| Some(row.energy.as_ref()?.gross.provenance)));
         out.add_row([
-            name,
-            place(&cell.device, cell.threads),
-            brief(cell),
+            brief(cell) + &mark,
             figure_or_missing(median(&|row| Some(1e3 / row.prefill_ms_per_token()?))),
             figure_or_missing(median(&|row| Some(row.first_token_ms))),
             figure_or_missing(step_ms.map(|ms| f64::from(cell.samples) * 1e3 / ms)),
@@ -297,18 +250,5 @@ fn text(rows: &[Observation], rooflines: &[Roofline], failures: &[String], store
             rows.len().to_string(),
         ]);
     }
-    let energy = match labels.iter().min() {
-        Some(weakest) => {
-            format!(" Energy, gross by emitted token: {weakest} (`qeil doctor` says from what).\n")
-        }
-        None => String::new(),
-    };
-    let failed: String = failures.iter().map(|text| format!(" Not measured: {text}\n")).collect();
-    format!(
-        "{out}\n{} Medians over the runs of each cell. ppN@D+tgM×K: N prompt tokens after D in memory, M tokens of\n   \
-         each of K samples.\n{energy}{failed} {} rows in {}; `qeil fit` draws the laws.\n",
-        notes.text(),
-        rows.len(),
-        store.display()
-    )
+    out.to_string()
 }

@@ -41,11 +41,7 @@ pub async fn run(arguments: RunArguments) -> Result<Output> {
     let grammar = arguments.sampling.grammar.as_deref().map(grammar).transpose()?;
     let roots = Roots::default();
     let cpu = Cpu::read(&roots);
-    let envelope = match arguments.cpu_watts {
-        Some((idle, max)) => Envelope::from_watts(Watts(idle), Watts(max))?,
-        None => Envelope::of_user(&cpu)?,
-    };
-    let meter = EnergyMeter::open(&roots, envelope);
+    let meter = EnergyMeter::open(&roots, envelope(arguments.cpu_watts, &cpu)?);
     let launch = Launch::this_program()?;
     let devices = select(probe_devices(&launch).await?, &arguments.device.devices)?;
     let model = file_of(&arguments.model).await?;
@@ -96,6 +92,14 @@ pub async fn run(arguments: RunArguments) -> Result<Output> {
     };
     let text = if arguments.json { table::json(&report)? } else { text(&report, arguments.full) };
     Ok(Output { text, success })
+}
+
+/// What the processor draws: the watts given, idle and busy, or those kept or known.
+pub fn envelope(given: Option<(f64, f64)>, cpu: &Cpu) -> Result<Envelope> {
+    match given {
+        Some((idle, max)) => Ok(Envelope::from_watts(Watts(idle), Watts(max))?),
+        None => Ok(Envelope::of_user(cpu)?),
+    }
 }
 
 /// The question: from the command line, from standard input, or the built-in one.

@@ -51,20 +51,19 @@ const BAND: &str = "#d4e4f5";
 const RIVAL: &str = "#b4540a";
 const UNSEEN: &str = "#b3123f";
 
-/// The picture of a quantity's winning law; missing where there is no law. `machine` describes the host, for the caption.
-pub fn draw(report: &QuantityReport, key: &SeriesKey, machine: Option<&str>) -> Option<String> {
+/// The picture of a quantity's winning law; missing where there is no law.
+pub fn draw(report: &QuantityReport, key: &SeriesKey) -> Option<String> {
     let best = report.best()?;
     let rival = report
         .laws
         .iter()
         .find(|row| row.predictor == best.predictor && row.fit.law.form == best.fit.law.form.rival());
-    Picture { report, key, machine, best, rival }.draw()
+    Picture { report, key, best, rival }.draw()
 }
 
 struct Picture<'a> {
     report: &'a QuantityReport,
     key: &'a SeriesKey,
-    machine: Option<&'a str>,
     best: &'a LawRow,
     rival: Option<&'a LawRow>,
 }
@@ -247,8 +246,8 @@ impl Picture<'_> {
 
     fn caption(&self) -> Vec<String> {
         let mut machine = format!("Device: {}", self.key.device);
-        if let Some(host) = self.machine {
-            machine += &format!(" on {host}");
+        if !self.key.machine.is_empty() {
+            machine += &format!(" of {}", self.key.machine);
         }
         let reference =
             self.report.reference.map(|reference| format!(" Workload: {reference}.")).unwrap_or_default();

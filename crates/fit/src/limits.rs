@@ -14,7 +14,7 @@
 
 use crate::laws::{LawRow, QuantityReport, percent};
 use crate::quantity::{Predictor, Quantity};
-use crate::series::Series;
+use crate::series::{Series, SeriesKey};
 use qeil_laws::law::Form;
 use qeil_measure::profile::ModelIdentity;
 pub use qeil_measure::profile::Roofline;
@@ -33,11 +33,12 @@ const WORTH_NAMING: f64 = 0.1;
 pub struct Roof<'a>(&'a Roofline);
 
 impl<'a> Roof<'a> {
-    /// The limits of this device with this number of threads; missing where they were not measured.
-    pub fn of(rooflines: &'a [Roofline], device: &str, threads: u32) -> Option<Self> {
+    /// The limits of the device of a series with its number of threads; missing where they were not measured.
+    pub fn of(rooflines: &'a [Roofline], key: &SeriesKey) -> Option<Self> {
         // The last one: a later probe replaces an earlier.
         let found = rooflines.iter().rev().find(|roofline| {
-            (roofline.device.as_str(), roofline.threads) == (device, threads)
+            (&roofline.machine, &roofline.device, roofline.threads)
+                == (&key.machine, &key.device, key.threads)
                 && roofline.read_bytes_per_s > 0.0
                 && roofline.f32_flop_per_s > 0.0
         });
@@ -49,9 +50,9 @@ impl<'a> Roof<'a> {
         self.0
     }
 
-    /// Milliseconds to read what a decode step reads, at this mean context for each of the samples.
-    pub fn read_ms(self, model: &ModelIdentity, context_tokens: f64, samples: f64) -> f64 {
-        let bytes = model.step_bytes as f64 + model.kv_bytes_per_token * context_tokens * samples;
+    /// Milliseconds to read what the decode step of one sample reads, at this mean context.
+    pub fn read_ms(self, model: &ModelIdentity, context_tokens: f64) -> f64 {
+        let bytes = model.step_bytes as f64 + model.kv_bytes_per_token * context_tokens;
         bytes / self.0.read_bytes_per_s * 1e3
     }
 
@@ -73,7 +74,7 @@ impl<'a> Roof<'a> {
     pub fn step_ms_least(self, model: &ModelIdentity, context_tokens: f64, samples: f64) -> f64 {
         // Samples share the keys and values of their prompt, so only one context is sure to be read.
         let arithmetic = self.step_arithmetic_ms(model, samples) / INTEGER_SPEEDUP_MAX;
-        self.read_ms(model, context_tokens, 1.0).max(arithmetic)
+        self.read_ms(model, context_tokens).max(arithmetic)
     }
 
     /// The least that one prompt token can take.
@@ -130,7 +131,7 @@ impl LimitReport {
             .iter()
             .map(|point| {
                 let model = &series.subjects[point.subject].model;
-                let read_ms = roofline.read_ms(model, context, 1.0);
+                let read_ms = roofline.read_ms(model, context);
                 let prefilled = prefill
                     .and_then(|prefill| prefill.points.iter().find(|other| other.subject == point.subject));
                 LimitRow {

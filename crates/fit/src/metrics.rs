@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 /// What a device costs, and who says so.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PriceTag {
+    /// Machine, as the rows name it; any, if missing.
+    pub machine: Option<String>,
     /// Device, as `qeil devices` names it.
     pub device: String,
     /// Its price, its life, and the price of electricity.
@@ -53,7 +55,11 @@ pub fn metrics(observations: &[Observation], prices: &[PriceTag]) -> Result<Vec<
     }
     let mut rows = Vec::new();
     for series in series_of(observations) {
-        let tag = prices.iter().find(|tag| tag.device == series.key.device);
+        let priced = |tag: &&PriceTag| {
+            tag.device == series.key.device
+                && tag.machine.as_ref().is_none_or(|machine| *machine == series.key.machine)
+        };
+        let tag = prices.iter().find(priced);
         for cell in &series.cells {
             let run = Run {
                 tasks: 1,

@@ -82,7 +82,8 @@ pub fn quantisations(
                 continue;
             }
             let same_place = |other: &&Series| {
-                (&other.key.device, other.key.threads) == (&first.key.device, first.key.threads)
+                (&other.key.machine, &other.key.device, other.key.threads)
+                    == (&first.key.machine, &first.key.device, first.key.threads)
             };
             let family: Vec<(&Series, usize)> = series[at..]
                 .iter()

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 /// Greatest divergence of next-token distributions, in nats, that a quantisation may cost where the user names no bound:
 /// the one that a device has to keep to be trusted, since the reader of an answer does not care who moved it.
-pub const KL_NATS_MAX: f64 = 0.05;
+pub use qeil_measure::quantize::KL_NATS_MAX;
 
 /// What to fit, and against what.
 #[derive(Debug, Clone, PartialEq)]
@@ -86,7 +86,7 @@ impl SeriesReport {
         let (found, missing): (Vec<_>, Vec<_>) =
             JointQuantity::ALL.map(|quantity| joint(quantity, series)).into_iter().partition(Result::is_ok);
         let of = |quantity| quantities.iter().find(|report| report.quantity == quantity);
-        let limits = Roof::of(rooflines, &series.key.device, series.key.threads).and_then(|roofline| {
+        let limits = Roof::of(rooflines, &series.key).and_then(|roofline| {
             LimitReport::new(series, roofline, of(Quantity::DecodeStep)?, of(Quantity::PrefillPerToken))
         });
         Self {

@@ -19,6 +19,8 @@ use std::fmt;
 /// What all rows of a series share.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SeriesKey {
+    /// Machine and engine, as the rows name them.
+    pub machine: String,
     /// Device, as `qeil devices` names it.
     pub device: String,
     /// Threads.
@@ -52,11 +54,7 @@ pub struct Subject {
 impl Subject {
     /// Its name, marked if its weights are random.
     pub fn label(&self) -> String {
-        if self.model.weightless {
-            format!("{} (weightless)", self.model.name.trim_end_matches(" (weightless)"))
-        } else {
-            self.model.name.clone()
-        }
+        self.model.label()
     }
 }
 
@@ -191,7 +189,12 @@ fn key_of(row: &Observation) -> SeriesKey {
         Some(format) if format.name() != file => format!("{file} as {}", format.name()),
         _ => file.clone(),
     };
-    SeriesKey { device: row.cell.device.clone(), threads: row.cell.threads, quantisation }
+    SeriesKey {
+        machine: row.machine.clone(),
+        device: row.cell.device.clone(),
+        threads: row.cell.threads,
+        quantisation,
+    }
 }
 
 fn one_series(key: SeriesKey, rows: &[&Observation]) -> Series {

@@ -178,7 +178,7 @@ fn what_allows_no_law_says_why() {
         assert!(quantity.best().is_none() && quantity.verdict.contains("at least 3"), "{}", quantity.verdict);
         assert_eq!(quantity.points.len(), 2, "the points are shown all the same");
     }
-    assert!(chart::draw(&report.quantities[0], &report.key, None).is_none());
+    assert!(chart::draw(&report.quantities[0], &report.key).is_none());
     let no_energy = series(&Machine { power_w: None, ..Machine::default() }.measure(&family(), &star()));
     let energy = no_energy.quantity(Quantity::EnergyPerEmittedToken).unwrap();
     assert!(energy.best().is_none() && energy.label.is_none() && energy.reference.is_none());
@@ -307,10 +307,10 @@ fn a_picture_says_what_it_shows() {
     }
     let report = &fit_with(&rows, &[], &["Qwen2 1.5B"]).unwrap().series[0];
     for quantity in &report.quantities {
-        let picture = chart::draw(quantity, &report.key, Some("a machine")).unwrap();
+        let picture = chart::draw(quantity, &report.key).unwrap();
         for part in [
             "CPU, 2 threads, Q4_0",
-            "on a machine",
+            "of synthetic",
             "95 % prediction interval",
             "Rival: ",
             "weightless (random weights)",
@@ -341,4 +341,16 @@ fn the_document_survives_json_and_is_repeatable() {
     let back: FitReport = serde_json::from_str(&text).unwrap();
     assert_eq!(back.series[0].quantities.len(), Quantity::ALL.len());
     assert_eq!(back.series[0].key, fit().series[0].key);
+}
+
+#[test]
+fn rows_of_two_machines_are_never_fitted_together() {
+    let rows = Machine::default().measure(&family(), &star());
+    let moved = rows.iter().cloned().map(|row| Observation { machine: "another".into(), ..row });
+    let both: Vec<Observation> = rows.iter().cloned().chain(moved).collect();
+    let report = fit_with(&both, &[Machine::default().roofline()], &[]).unwrap();
+    let machines: Vec<&str> = report.series.iter().map(|series| series.key.machine.as_str()).collect();
+    assert_eq!(machines, ["another", "synthetic"]);
+    assert!(report.series[0].limits.is_none(), "the limits of one machine are not another's");
+    assert!(report.series[1].limits.is_some());
 }

@@ -34,8 +34,9 @@ fn ask(
     cell: &Cell,
     roofline: Option<&Roofline>,
 ) -> Result<Prediction, FitError> {
-    let roof = roofline.and_then(|roofline| Roof::of(std::slice::from_ref(roofline), "CPU", 2));
-    predict(model, workload(cell), &series_of(rows)[0], roof)
+    let series = &series_of(rows)[0];
+    let roof = roofline.and_then(|roofline| Roof::of(std::slice::from_ref(roofline), &series.key));
+    predict(model, workload(cell), series, roof)
 }
 
 /// True milliseconds to the first token and from there on.
@@ -76,6 +77,25 @@ fn an_unseen_model_lies_in_its_interval_under_measured_workloads() {
             }
         }
     }
+}
+
+/// A machine whose speed wanders by a tenth between repetitions, as virtual ones do, and five models to learn from: a
+/// measurement of another one lies in its interval as often as promised, although the law was the best of six.
+#[test]
+fn intervals_hold_on_a_restless_machine() {
+    const SWEEPS: u64 = 60;
+    let cells = [cell(256, 32, 1, 0), cell(256, 1, 1, 0)];
+    let mut inside = 0;
+    for seed in 0..SWEEPS {
+        let machine = Machine { seed, noise_sd: 0.1, model_sd: 0.02, ..Machine::default() };
+        let (model, rows) = unseen(&machine, &cells);
+        let decode = ask(&model, &rows, &cells[0], None).unwrap().decode_ms.unwrap();
+        let another = Machine { seed: seed + 1_000, repetitions: 1, ..machine };
+        let measured = another.measure(std::slice::from_ref(&model), &cells[..1])[0].decode_ms.unwrap();
+        inside += u32::from(decode.interval.holds(measured));
+    }
+    // 95 % of 60 are 57, with a standard deviation of 1.7.
+    assert!(inside >= 54, "{inside} of {SWEEPS}");
 }
 
 #[test]
@@ -191,6 +211,7 @@ fn a_reader_learns_what_it_rests_on() {
 fn metrics_of_stored_runs_lack_accuracy_and_say_so() {
     let rows = Machine::default().measure(&family()[..1], &star());
     let price = PriceTag {
+        machine: None,
         device: "CPU".into(),
         price: Price { device: Usd(400.0), life: Seconds(1e8), electricity_per_kwh: Usd(0.36) },
         source: "a shop".into(),

@@ -263,14 +263,7 @@ mod tests {
     use tempfile::TempDir;
 
     fn cpu(model: &str, cores: u32) -> Cpu {
-        Cpu {
-            model: Some(model.into()),
-            logical_cpus: 2 * cores,
-            physical_cores: Some(cores),
-            cores: vec![],
-            usable_cpus: vec![],
-            hypervisor: None,
-        }
+        Cpu::named(Some(model), cores)
     }
 
     #[test]

@@ -156,6 +156,21 @@ fn model_of_device_tree(roots: &Roots) -> Option<String> {
 }
 
 #[cfg(test)]
+impl Cpu {
+    /// A processor of this name with two threads a core, and nothing else known.
+    pub(crate) fn named(model: Option<&str>, cores: u32) -> Self {
+        Self {
+            model: model.map(str::to_owned),
+            logical_cpus: 2 * cores,
+            physical_cores: Some(cores),
+            cores: vec![],
+            usable_cpus: vec![],
+            hypervisor: None,
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::files::fixture::Tree;

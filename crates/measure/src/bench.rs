@@ -20,6 +20,7 @@ use crate::weights::Copies;
 use qeil_engine::handle::{Launch, Worker};
 use qeil_engine::request::{GenerateRequest, Prompt, Sampling, Token};
 use qeil_engine::spec::{LoadSpec, Loaded};
+use qeil_laws::random::Random;
 use serde::{Deserialize, Serialize};
 
 /// One test.
@@ -227,7 +228,7 @@ async fn candidates(
 
 async fn repeat(worker: &Worker, test: Test, plan: &BenchPlan) -> Result<Vec<Timed>, MeasureError> {
     let shape = test.shape();
-    let mut random = Random(plan.seed);
+    let mut random = Random::new(plan.seed, PROMPTS);
     let mut runs = Vec::new();
     for run in 0..=plan.repetitions {
         let prompt = random_tokens(&mut random, shape.prompt_tokens, worker.loaded().vocab_tokens);
@@ -285,30 +286,12 @@ fn best_row(test: Test, threads: u32, candidates: &[Measured]) -> Result<BenchRo
     Ok(best)
 }
 
-/// SplitMix64 (Steele, Lea and Flood 2014): prompts need variety, not quality.
-#[derive(Debug)]
-pub struct Random(pub u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-}
-
-impl Random {
-    /// A number below `bound` (which must not be 0); the bias of the remainder is below bound / 2^64.
-    pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound
-    }
-}
+/// The stream that prompts are drawn from.
+pub(crate) const PROMPTS: u64 = 0;
 
 /// `count` token ids below `vocab_tokens`, as llama-bench takes them: any id, special ones included.
 pub fn random_tokens(random: &mut Random, count: u32, vocab_tokens: u32) -> Vec<Token> {
-    (0..count).map(|_| random.below(vocab_tokens.max(1).into()) as Token).collect()
+    (0..count).map(|_| random.below(vocab_tokens.max(1) as usize) as Token).collect()
 }
 
 #[cfg(test)]
@@ -374,7 +357,7 @@ mod tests {
 
     #[test]
     fn random_prompts_are_reproducible_and_in_range() {
-        let draw = |seed| random_tokens(&mut Random(seed), 1000, 50);
+        let draw = |seed| random_tokens(&mut Random::new(seed, PROMPTS), 1000, 50);
         assert_eq!(draw(1), draw(1));
         assert_ne!(draw(1), draw(2));
         assert!(draw(3).iter().all(|t| (0..50).contains(t)));

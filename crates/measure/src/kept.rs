@@ -6,7 +6,7 @@
 
 use crate::shape::Shape;
 use crate::tune::Tuned;
-use qeil_engine::protocol::PROTOCOL_VERSION;
+use qeil_engine::ENGINE_VERSION;
 use qeil_engine::spec::LoadSpec;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
@@ -62,7 +62,7 @@ impl Key {
                 output_tokens: shape.output_tokens.max(1).next_power_of_two(),
                 samples: shape.samples,
             },
-            engine: format!("qeil {} protocol {PROTOCOL_VERSION}", crate::VERSION),
+            engine: format!("qeil {}, {ENGINE_VERSION}", crate::VERSION),
         })
     }
 

@@ -23,6 +23,7 @@
 
 pub mod answer;
 pub mod bench;
+mod checksum;
 pub mod error;
 pub mod kept;
 pub mod profile;

@@ -9,13 +9,14 @@
 //! list, from a few words to some eighty tokens. Both models compute on the CPU under the same settings, so what is
 //! measured is the weights and nothing else.
 
+use crate::checksum::checksum;
 use crate::error::MeasureError;
+use qeil_engine::ENGINE_VERSION;
 use qeil_engine::handle::{Launch, Worker, transcode};
-use qeil_engine::protocol::PROTOCOL_VERSION;
 use qeil_engine::request::Prompt;
 use qeil_engine::spec::{LoadSpec, TEXT_BYTES_MAX, TranscodeSpec, WeightFormat};
+pub use qeil_engine::trust::KL_NATS_MAX;
 use qeil_engine::trust::compare;
-use qeil_model::catalogue::Sha256Sum;
 use qeil_model::facts::QUANTISED_FROM_KEY;
 use qeil_model::{ModelFacts, inspect};
 use serde::{Deserialize, Serialize};
@@ -224,7 +225,7 @@ pub async fn quantize(
         top1_agreement: distance.top1_agreement,
         positions: original.len() as u32,
         prompts_version: PROMPTS_VERSION,
-        engine_version: format!("qeil {} protocol {PROTOCOL_VERSION}", crate::VERSION),
+        engine_version: ENGINE_VERSION.into(),
     };
     quality.keep(&plan.out)?;
     Ok(Quantized {
@@ -242,13 +243,6 @@ fn failed(path: &Path) -> impl Fn(io::Error) -> MeasureError {
 
 fn same_file(a: &Path, b: &Path) -> bool {
     a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b)
-}
-
-async fn checksum(path: &Path) -> Result<String, MeasureError> {
-    let read = path.to_owned();
-    let sum = tokio::task::spawn_blocking(move || Sha256Sum::of_file(&read)).await;
-    let sum = sum.map_err(io::Error::other).and_then(|sum| sum).map_err(failed(path))?;
-    Ok(sum.to_string())
 }
 
 /// The original's name with the format behind it, cut so that the format is never lost.

@@ -311,15 +311,12 @@ impl Store {
         self.documents("observation", "SELECT id, document FROM observation ORDER BY id", [])
     }
 
-    /// The latest roofline of each device and number of threads.
+    /// All rooflines of all sweeps, oldest first: a later probe of the same device replaces an earlier one.
     ///
     /// # Errors
     /// Those of the database.
     pub fn rooflines(&self) -> Result<Vec<Roofline>, StoreError> {
-        let query = "SELECT rowid, document FROM roofline AS r WHERE sweep = \
-                     (SELECT MAX(sweep) FROM roofline AS s WHERE s.device = r.device AND s.threads = r.threads) \
-                     ORDER BY device, threads";
-        self.documents("roofline", query, [])
+        self.documents("roofline", "SELECT rowid, document FROM roofline ORDER BY rowid", [])
     }
 
     fn documents<T: DeserializeOwned>(
@@ -419,9 +416,10 @@ mod tests {
     }
 
     #[test]
-    fn the_latest_roofline_counts() {
+    fn rooflines_come_oldest_first() {
         let (_folder, _, mut store) = store();
         let roof = |read_bytes_per_s| Roofline {
+            machine: "a machine".into(),
             device: "CPU".into(),
             threads: 2,
             read_bytes_per_s,
@@ -435,7 +433,7 @@ mod tests {
         store.save_roofline(second, &Roofline { threads: 1, ..roof(3.0) }).unwrap();
         let found: Vec<_> =
             store.rooflines().unwrap().iter().map(|r| (r.threads, r.read_bytes_per_s)).collect();
-        assert_eq!(found, [(1, 3.0), (2, 2.0)]);
+        assert_eq!(found, [(2, 1.0), (2, 2.0), (1, 3.0)]);
         assert_eq!(store.done(first).unwrap().rooflines, [roof(1.0)]);
     }
 

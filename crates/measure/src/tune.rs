@@ -12,7 +12,7 @@
 //! Speed is not enough: a candidate that fails the known-answer check ([`qeil_engine::trust`]) against the first
 //! candidate is not taken, however fast.
 
-use crate::bench::{Random, random_tokens};
+use crate::bench::{PROMPTS, random_tokens};
 use crate::error::MeasureError;
 use crate::settings::Settings;
 use crate::shape::Shape;
@@ -22,6 +22,7 @@ use qeil_engine::handle::{Launch, Worker};
 use qeil_engine::request::{GenerateRequest, Prompt, Sampling, Token};
 use qeil_engine::spec::LoadSpec;
 use qeil_engine::trust;
+use qeil_laws::random::Random;
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
 
@@ -234,7 +235,7 @@ async fn trial(
     settings.apply(launch, copies.map(|copies| &copies.cache), &mut spec).await?;
     shape.fit(&mut spec, false)?;
     let worker = Worker::start(launch, spec).await?;
-    let mut random = Random(SEED);
+    let mut random = Random::new(SEED, PROMPTS);
     let prompt = random_tokens(&mut random, shape.prompt_tokens, worker.loaded().vocab_tokens);
     let prefix = |tokens: u32| prompt[..tokens.min(shape.prompt_tokens) as usize].to_vec();
 

@@ -1,7 +1,7 @@
 //! What the facts say of models that are known.
 
 // A test's own functions unwrap like the test itself.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 use qeil_model::gguf::{Gguf, Limits, TensorType, TokenKind, Value, read_bytes};
 use qeil_model::write::{GgufWriter, TinyShape, WeightType, write_tiny_llama};

@@ -3,7 +3,7 @@
 //! One test in a crate of its own: the allocator counts for the whole process.
 
 // A test's own functions unwrap like the test itself.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 mod mutations;
 

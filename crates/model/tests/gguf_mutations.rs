@@ -1,7 +1,7 @@
 //! Every broken file is refused by name, quickly, and without a panic.
 
 // A test's own functions unwrap like the test itself.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 mod mutations;
 

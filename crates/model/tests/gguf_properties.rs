@@ -1,7 +1,7 @@
 //! No bytes make the reader panic, and what the writer writes the reader reads.
 
 // A test's own functions unwrap like the test itself.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 use proptest::prelude::*;
 use qeil_model::ModelFacts;

@@ -27,7 +27,7 @@ const SWEEP: [&str; 16] = [
     "0",
     "-r",
     "60",
-    "--interference-max=2",
+    "--interference-max=1",
 ];
 
 type Row = (String, String, u32);

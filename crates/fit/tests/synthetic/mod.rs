@@ -171,6 +171,7 @@ impl Machine {
             }
         });
         Observation {
+            machine: "synthetic".into(),
             model: model.clone(),
             cell: cell.clone(),
             settings: Settings { weights: None, flash_attention: false, kv_unified: true },
@@ -190,6 +191,7 @@ impl Machine {
 
     pub fn roofline(&self) -> Roofline {
         Roofline {
+            machine: "synthetic".into(),
             device: "CPU".into(),
             threads: 2,
             read_bytes_per_s: 22e9,

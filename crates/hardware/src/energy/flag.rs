@@ -82,11 +82,6 @@ pub enum EnergyFlag {
     },
     /// The battery is charged, or not used.
     NotOnBattery,
-    /// The driver that could tell is not there.
-    NoDriver {
-        /// What happened when it was asked for.
-        why: String,
-    },
     /// The machine drew less than its idle baseline: the baseline is wrong.
     BelowIdle,
     /// The estimate rests on an assumed power envelope.
@@ -162,7 +157,6 @@ impl fmt::Display for EnergyFlag {
             Self::NotOnBattery => f.write_str(
                 "the machine does not run from its battery, which could then tell what it draws: energy is estimated",
             ),
-            Self::NoDriver { why } => write!(f, "{why}: energy is estimated"),
             Self::BelowIdle => {
                 f.write_str("net energy is negative: measure the idle baseline again on a quiet machine")
             }

@@ -66,6 +66,21 @@ fn near(found: f64, expected: f64) {
 }
 
 /// What the estimate of the fixture's envelope gives: 10 W idle, 10 W for each of the two busy CPUs.
+/// A span of two seconds, a second of CPU time in it, that is spoilt after its beginning: estimated, with one flag.
+fn assert_estimated_after(
+    meter: &EnergyMeter,
+    spoil: impl FnOnce(),
+    told: impl Fn(&EnergyFlag) -> bool,
+    what: &str,
+) {
+    let mut span = meter.begin_at(at(0.0));
+    spoil();
+    meter.tick_at(&mut span, at(1.0));
+    let reading = meter.end_at(span, at(2.0), 1.0);
+    assert_estimate(&reading, 2.0, 1.0);
+    assert!(reading.flags.len() == 1 && told(&reading.flags[0]), "{what}: {:?}", reading.flags);
+}
+
 fn assert_estimate(reading: &EnergyReading, seconds: f64, cpu_s: f64) {
     assert_eq!(reading.gross.provenance, Provenance::Estimated);
     assert_eq!(reading.power.provenance, Provenance::Estimated);
@@ -239,13 +254,11 @@ fn a_counter_that_fails_inside_a_span_leaves_an_estimate() {
     for (what, spoil, told) in cases {
         let machine = Fixture::with_packages(2);
         let meter = machine.meter();
-        let mut span = meter.begin_at(at(0.0));
-        machine.set("intel-rapl:0", "2000000");
-        spoil(&machine);
-        meter.tick_at(&mut span, at(1.0));
-        let reading = meter.end_at(span, at(2.0), 1.0);
-        assert_estimate(&reading, 2.0, 1.0);
-        assert!(reading.flags.len() == 1 && told(&reading.flags[0]), "{what}: {:?}", reading.flags);
+        let spoilt = || {
+            machine.set("intel-rapl:0", "2000000");
+            spoil(&machine);
+        };
+        assert_estimated_after(&meter, spoilt, told, what);
     }
 }
 
@@ -335,7 +348,7 @@ fn an_assumed_envelope_says_whose_figures_it_took() {
         (None, 2, 7.0, "for want of a figure for this processor"),
     ];
     for (model, cores, max_w, named) in cases {
-        let envelope = Envelope::assumed(&cpu(model, cores));
+        let envelope = Envelope::assumed(&Cpu::named(model, cores));
         near(envelope.max().0, max_w);
         let meter = EnergyMeter::open(&Fixture::new().roots(), envelope);
         let reading = meter.end_at(meter.begin_at(at(0.0)), at(1.0), 2.0);
@@ -347,21 +360,10 @@ fn an_assumed_envelope_says_whose_figures_it_took() {
     }
 }
 
-fn cpu(model: Option<&str>, cores: u32) -> Cpu {
-    Cpu {
-        model: model.map(str::to_owned),
-        logical_cpus: 2 * cores,
-        physical_cores: Some(cores),
-        cores: vec![],
-        usable_cpus: vec![],
-        hypervisor: None,
-    }
-}
-
 #[test]
 fn the_users_own_figures_come_first() {
     let folder = tempfile::TempDir::new().unwrap();
-    let cpu = cpu(Some("AMD EPYC"), 1);
+    let cpu = Cpu::named(Some("AMD EPYC"), 1);
     let source = |envelope: &Envelope| {
         let meter = EnergyMeter::open(&Fixture::new().roots(), envelope.clone());
         let reading = meter.end_at(meter.begin_at(at(0.0)), at(1.0), 0.0);

@@ -18,6 +18,7 @@ const COLUMNS: &[Column] = &[
     ("parameters_non_embedding", |o| o.model.parameters_non_embedding.to_string()),
     ("weight_bytes", |o| o.model.weight_bytes.to_string()),
     ("step_bytes", |o| o.model.step_bytes.to_string()),
+    ("machine", |o| o.machine.clone()),
     ("model_sha256", |o| o.model.sha256.clone()),
     ("device", |o| o.cell.device.clone()),
     ("threads", |o| o.cell.threads.to_string()),

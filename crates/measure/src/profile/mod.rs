@@ -10,20 +10,23 @@
 //! | `plan` | which cells there are, and when one is finished |
 //! | `observation` | the row that is saved |
 //! | `subject` | a model file and what rows record about it |
+//! | `instruments` | meter, thermometer, and who else used the processor |
 //! | `sweep` | rounds, blocks, repetitions |
 //! | `export` | rows as CSV and as JSON lines |
 
 mod export;
+mod instruments;
 mod observation;
 mod plan;
 mod subject;
 mod sweep;
 
 pub use export::{csv, json_lines};
+pub use instruments::Instruments;
 pub use observation::{Cell, ModelIdentity, Observation};
 pub use plan::{Axes, Host, Plan, Roofline, Stopping};
-pub use subject::{Subject, sha256};
-pub use sweep::{Instruments, Progress, SweepEvent, sweep};
+pub use subject::Subject;
+pub use sweep::{Progress, SweepEvent, sweep};
 
 #[cfg(test)]
 pub(crate) mod tests {

@@ -35,6 +35,17 @@ pub struct ModelIdentity {
     pub weightless: bool,
 }
 
+/// How a file of random weights ends its name, and how tables mark one that does not.
+const WEIGHTLESS: &str = " (weightless)";
+
+impl ModelIdentity {
+    /// Its name, marked if its weights are random.
+    pub fn label(&self) -> String {
+        let name = self.name.trim_end_matches(WEIGHTLESS);
+        if self.weightless { format!("{name}{WEIGHTLESS}") } else { name.to_owned() }
+    }
+}
+
 /// What was asked of it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Cell {
@@ -55,6 +66,9 @@ pub struct Cell {
 /// One repetition.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Observation {
+    /// The machine and the engine ([`super::Host::label`]): rows of different ones are never fitted together.
+    #[serde(default)]
+    pub machine: String,
     /// The model.
     pub model: ModelIdentity,
     /// The workload.
@@ -130,6 +144,7 @@ pub(crate) mod tests {
 
     pub fn row(prefill_ms: f64, decode_ms: Option<f64>, wall_s: f64) -> Observation {
         Observation {
+            machine: "a machine".into(),
             model: ModelIdentity {
                 name: "a model, \"quoted\"".into(),
                 file: "m.gguf".into(),
@@ -165,6 +180,9 @@ pub(crate) mod tests {
         assert_eq!(row.prefill_ms_per_token(), Some(2.0));
         assert_eq!(row.decode_ms_per_step(), Some(5.0), "ten steps after the first token");
         assert_eq!(row.emitted_tokens(), 44);
+        assert_eq!(row.model.label(), "a model, \"quoted\" (weightless)");
+        let named = ModelIdentity { name: row.model.label(), ..row.model.clone() };
+        assert_eq!(named.label(), row.model.label(), "marked once");
         assert_eq!(row.step_bytes(), 3200.0 + 64.0 * (100.0 + 4.0 * 5.5));
         let mut alone = row.clone();
         alone.cell.output_tokens = 1;

@@ -3,7 +3,11 @@
 use super::observation::{Cell, Observation};
 use crate::settings::Settings;
 use crate::stats::Summary;
+use qeil_engine::ENGINE_VERSION;
+use qeil_engine::spec::DeviceEntry;
+use qeil_hardware::Roots;
 use qeil_hardware::machine::Machine;
+use qeil_hardware::roofline::{peak_f32, read_bandwidth};
 use serde::{Deserialize, Serialize};
 
 /// The machine and the program: measurements made under another one are no repetitions of these.
@@ -19,9 +23,34 @@ pub struct Host {
     pub engine_version: String,
 }
 
+impl Host {
+    /// This machine, with these devices.
+    pub fn read(roots: &Roots, devices: &[DeviceEntry]) -> Self {
+        Self {
+            machine: Machine::read(roots),
+            devices: devices.iter().map(|d| (d.name.clone(), d.description.clone())).collect(),
+            qeil_version: crate::VERSION.into(),
+            engine_version: ENGINE_VERSION.into(),
+        }
+    }
+
+    /// Processor and engine in a few words: what has to be the same for two rows to be compared.
+    pub fn label(&self) -> String {
+        let cpu = self.machine.cpu_model.as_deref().unwrap_or("unknown processor");
+        format!("{cpu}, {} logical CPUs, {}", self.machine.logical_cpus, self.engine_version)
+    }
+}
+
+/// How the limits of a processor are come by.
+const ROOFLINE_SOURCE: &str = "measured: threads that sum a buffer larger than the caches; threads of independent \
+                               32-bit multiply-adds";
+
 /// What a device can do at most, measured.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Roofline {
+    /// The machine it is in ([`Host::label`]).
+    #[serde(default)]
+    pub machine: String,
     /// Device.
     pub device: String,
     /// Threads.
@@ -32,6 +61,20 @@ pub struct Roofline {
     pub f32_flop_per_s: f64,
     /// How both were measured.
     pub source: String,
+}
+
+impl Roofline {
+    /// Measure the processor, which takes a second or two; of other devices we know no such probe.
+    pub fn of_processor(host: &Host, device: &str, threads: u32) -> Self {
+        Self {
+            machine: host.label(),
+            device: device.into(),
+            threads,
+            read_bytes_per_s: read_bandwidth(threads),
+            f32_flop_per_s: peak_f32(threads),
+            source: ROOFLINE_SOURCE.into(),
+        }
+    }
 }
 
 /// Levels of each axis. The first level of each is the reference.

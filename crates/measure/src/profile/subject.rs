@@ -1,15 +1,12 @@
 //! A model of a sweep: its file, and what is recorded about it in every row.
 
 use super::observation::ModelIdentity;
+use crate::checksum::checksum;
+use crate::error::MeasureError;
 use qeil_model::ModelFacts;
 use qeil_model::gguf::TensorType;
-use sha2::{Digest, Sha256};
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-/// Read at a time while a file is checksummed.
-const CHUNK_BYTES: usize = 1 << 20;
 /// Context at which the bytes of keys and values for each token are taken: long enough that rounding to blocks
 /// disappears.
 const KV_CONTEXT_TOKENS: u64 = 4096;
@@ -24,17 +21,16 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// The model in `path`, whose facts are `facts`. Reads the whole file for its checksum and tells `on_bytes` how much
-    /// it has read so far.
+    /// The model in `path`, whose facts are `facts`. Reads the whole file for its checksum.
     ///
     /// # Errors
     /// When the file cannot be read.
-    pub fn of(path: &Path, facts: &ModelFacts, on_bytes: impl FnMut(u64)) -> io::Result<Self> {
+    pub async fn of(path: &Path, facts: &ModelFacts) -> Result<Self, MeasureError> {
         let stem = || path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let identity = ModelIdentity {
             name: facts.name.clone().unwrap_or_else(stem),
             file: path.display().to_string(),
-            sha256: sha256(path, on_bytes)?,
+            sha256: checksum(path).await?,
             architecture: facts.architecture.clone(),
             parameters: facts.parameters,
             parameters_non_embedding: facts.parameters_non_embedding,
@@ -46,43 +42,5 @@ impl Subject {
             weightless: facts.weightless,
         };
         Ok(Self { path: path.to_owned(), identity })
-    }
-}
-
-/// SHA-256 of a file, in hexadecimal.
-///
-/// # Errors
-/// When it cannot be read.
-pub fn sha256(path: &Path, mut on_bytes: impl FnMut(u64)) -> io::Result<String> {
-    let mut file = File::open(path)?;
-    let mut hash = Sha256::new();
-    let mut chunk = vec![0; CHUNK_BYTES];
-    let mut done_bytes = 0;
-    loop {
-        let read = file.read(&mut chunk)?;
-        if read == 0 {
-            return Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect());
-        }
-        hash.update(&chunk[..read]);
-        done_bytes += read as u64;
-        on_bytes(done_bytes);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn checksum_of_a_known_text() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("abc");
-        std::fs::write(&path, "abc").unwrap();
-        let mut told = Vec::new();
-        // FIPS 180-4's example of a one-block message.
-        let expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        assert_eq!(sha256(&path, |bytes| told.push(bytes)).unwrap(), expected);
-        assert_eq!(told, [3]);
-        assert!(sha256(&folder.path().join("none"), |_| {}).is_err());
     }
 }

@@ -1,17 +1,19 @@
 //! Rounds, blocks, repetitions.
 
+use super::instruments::Instruments;
 use super::observation::{Cell, ModelIdentity, Observation};
 use super::plan::Plan;
 use super::subject::Subject;
-use crate::bench::{Random, random_tokens};
+use crate::bench::{PROMPTS, random_tokens};
 use crate::error::MeasureError;
 use crate::shape::Shape;
 use crate::store::{Done, Store, SweepId, now_unix_ms};
 use crate::timed::{Timed, metered, timed};
-use qeil_engine::handle::{Launch, Worker};
+use qeil_engine::handle::Worker;
 use qeil_engine::request::{GenerateRequest, Prompt, Sampling, Token};
 use qeil_engine::spec::{CONTEXT_TOKENS_MAX, LoadSpec};
-use qeil_hardware::energy::{EnergyMeter, EnergyReading};
+use qeil_hardware::energy::EnergyReading;
+use qeil_laws::random::Random;
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
@@ -27,19 +29,6 @@ const COOLDOWN_S_MAX: f64 = 60.0;
 const COOLDOWN_LOOK: Duration = Duration::from_millis(500);
 /// Cells of context beyond what requests need: llama.cpp rounds up.
 const CONTEXT_SPARE_TOKENS: u32 = 256;
-
-/// What a sweep measures with.
-pub struct Instruments<'a> {
-    /// How workers are started.
-    pub launch: &'a Launch,
-    /// The meter that covers a device, if there is one.
-    pub meter: &'a dyn Fn(&str) -> Option<&'a EnergyMeter>,
-    /// Degrees Celsius of a device now, if a sensor tells.
-    pub temperature_c: &'a dyn Fn(&str) -> Option<f64>,
-    /// Looks at what the machine does now; the answer is asked for the share of CPU time that others took since, given
-    /// the CPU seconds that were ours.
-    pub bystanders: &'a dyn Fn() -> Box<dyn FnOnce(f64) -> Option<f64>>,
-}
 
 /// How far a sweep is.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -89,9 +78,9 @@ pub async fn sweep(
     mut on_event: impl FnMut(SweepEvent<'_>),
 ) -> Result<(), MeasureError> {
     let mut tracks = tracks(plan, subjects, store.done(id)?);
-    let mut random = Random(plan.seed);
+    let mut random = Random::new(plan.seed, PROMPTS);
     let cool: HashMap<&str, Option<f64>> =
-        plan.devices.iter().map(|device| (device.as_str(), (with.temperature_c)(device))).collect();
+        plan.devices.iter().map(|device| (device.as_str(), with.temperature_c(device))).collect();
     while tracks.iter().any(|track| !track.finished) {
         // A block is a worker: one model on one device with one number of threads.
         let mut blocks: BTreeMap<(usize, String, u32), Vec<usize>> = BTreeMap::new();
@@ -121,7 +110,7 @@ pub async fn sweep(
                 });
                 match measured.await {
                     Ok(taken) => {
-                        let row = taken.row(&model.identity, cell, plan, tracks[at].rows.len() as u32);
+                        let row = taken.row(with, &model.identity, cell, plan, tracks[at].rows.len() as u32);
                         store.save(id, &row)?;
                         tracks[at].rows.push(row);
                         let spent_s = tracks.iter().flat_map(|track| &track.rows).map(|row| row.wall_s).sum();
@@ -205,7 +194,7 @@ fn progress(plan: &Plan, tracks: &[Track]) -> Progress {
 /// Fisher and Yates.
 fn shuffled<T>(mut items: Vec<T>, random: &mut Random) -> Vec<T> {
     for last in (1..items.len()).rev() {
-        items.swap(last, random.below(last as u64 + 1) as usize);
+        items.swap(last, random.below(last + 1));
     }
     items
 }
@@ -237,7 +226,7 @@ async fn start(
     spec.context_tokens = (context_tokens + cached + CONTEXT_SPARE_TOKENS).min(CONTEXT_TOKENS_MAX);
     spec.check()?;
     let worker = Worker::start(with.launch, spec).await?;
-    let mut random = Random(plan.seed);
+    let mut random = Random::new(plan.seed, PROMPTS);
     let prompt = random_tokens(&mut random, WARM_UP_TOKENS, worker.loaded().vocab_tokens);
     timed(&worker, request(prompt, most(|cell| cell.samples), 4, false)).await?;
     Ok(worker)
@@ -268,9 +257,17 @@ struct Taken {
 }
 
 impl Taken {
-    fn row(self, model: &ModelIdentity, cell: Cell, plan: &Plan, repetition: u32) -> Observation {
+    fn row(
+        self,
+        with: &Instruments<'_>,
+        model: &ModelIdentity,
+        cell: Cell,
+        plan: &Plan,
+        repetition: u32,
+    ) -> Observation {
         let usage = &self.run.usage;
         Observation {
+            machine: with.host.label(),
             model: model.clone(),
             decode_ms: (cell.output_tokens > 1).then_some(usage.decode_ms),
             cell,
@@ -322,22 +319,21 @@ async fn once(
     let vocab_tokens = worker.loaded().vocab_tokens;
     let deep = cell.depth_tokens > 0;
     // The same tokens for each repetition, so that they are computed once and found in the cache afterwards.
-    let mut prompt = random_tokens(&mut Random(plan.seed), cell.depth_tokens, vocab_tokens);
+    let mut prompt = random_tokens(&mut Random::new(plan.seed, PROMPTS), cell.depth_tokens, vocab_tokens);
     if deep {
         timed(worker, request(prompt.clone(), 1, 0, true)).await?;
     }
     prompt.extend(random_tokens(random, cell.prompt_tokens, vocab_tokens));
     let request = request(prompt, cell.samples, cell.output_tokens, deep);
-    let meter = (with.meter)(&cell.device);
-    let before_c = (with.temperature_c)(&cell.device);
-    let bystanders = (with.bystanders)();
+    let meter = with.meter(&cell.device);
+    let before_c = with.temperature_c(&cell.device);
+    let before = with.cpu_times();
     let (run, energy) = match meter {
         Some(meter) => metered(worker, request, meter).await.map(|(run, energy)| (run, Some(energy)))?,
         None => (timed(worker, request).await?, None),
     };
-    let interference = bystanders(run.usage.cpu_s);
-    let temperature_c =
-        before_c.zip((with.temperature_c)(&cell.device)).map(|(before, after)| [before, after]);
+    let interference = with.interference(before, run.usage.cpu_s);
+    let temperature_c = before_c.zip(with.temperature_c(&cell.device)).map(|(before, after)| [before, after]);
     let computed = run.usage.prompt_tokens - run.usage.reused_tokens;
     if computed != cell.prompt_tokens {
         // Happens where a model's memory cannot be continued from a prefix.
@@ -349,7 +345,7 @@ async fn once(
 /// Wait until the device is about as cool as at the start; without a sensor there is nothing to wait for.
 async fn cool_down(with: &Instruments<'_>, device: &str, start_c: Option<f64>) {
     let began = Instant::now();
-    while let (Some(start_c), Some(now_c)) = (start_c, (with.temperature_c)(device))
+    while let (Some(start_c), Some(now_c)) = (start_c, with.temperature_c(device))
         && now_c > start_c + COOLDOWN_ABOVE_C
         && began.elapsed().as_secs_f64() < COOLDOWN_S_MAX
     {
@@ -363,7 +359,7 @@ mod tests {
 
     #[test]
     fn a_shuffle_keeps_everything_and_follows_its_seed() {
-        let shuffle = |seed| shuffled((0..50).collect::<Vec<u32>>(), &mut Random(seed));
+        let shuffle = |seed| shuffled((0..50).collect::<Vec<u32>>(), &mut Random::new(seed, PROMPTS));
         assert_eq!(shuffle(1), shuffle(1));
         assert_ne!(shuffle(1), shuffle(2));
         let mut sorted = shuffle(3);

@@ -6,7 +6,7 @@ use std::fmt;
 /// Type of a metadata value (`enum gguf_type` in ggml's `gguf.h`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u32)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the names are the format's own and say it all")]
 pub enum ValueType {
     U8 = 0,
     I8 = 1,
@@ -72,7 +72,7 @@ impl fmt::Display for ValueType {
 /// Type of a tensor's elements (`enum ggml_type`). The format packs them in blocks along the first dimension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-#[allow(missing_docs, non_camel_case_types)]
+#[allow(missing_docs, non_camel_case_types, reason = "the names are the format's own and say it all")]
 pub enum TensorType {
     F32,
     F16,
@@ -200,7 +200,7 @@ impl fmt::Display for TensorType {
 /// `tokenizer.ggml.token_type` (`enum llama_token_type`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the names are the format's own and say it all")]
 pub enum TokenKind {
     Undefined = 0,
     Normal = 1,

@@ -4,7 +4,7 @@ use super::ValueType;
 
 /// A metadata value.
 #[derive(Debug, Clone, PartialEq)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the names are the format's own and say it all")]
 pub enum Value {
     U8(u8),
     I8(i8),

@@ -3,8 +3,13 @@
 //! A file made of random weights must be the same on every machine, so that its checksum names it: the generator
 //! is integer arithmetic, and the only rounding is the last multiplication.
 
-/// SplitMix64 (Steele, Lea and Flood 2014): small, seedable, and the same on every machine.
-pub(super) struct Random(u64);
+use qeil_laws::random::word_at;
+
+/// A stream of random bits, the same on every machine.
+pub(super) struct Random {
+    seed: u64,
+    drawn: u64,
+}
 
 impl Random {
     /// A stream of its own for each name, so that adding a tensor leaves the others as they were.
@@ -13,16 +18,13 @@ impl Random {
         let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
             (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
-        Self(seed ^ hash)
+        Self { seed: seed ^ hash, drawn: 0 }
     }
 
     /// 64 random bits.
     pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.drawn += 1;
+        word_at(self.seed, self.drawn - 1)
     }
 
     /// Nearly normal with variance 1: the sum of four uniform numbers (Irwin–Hall), in exact arithmetic up to the

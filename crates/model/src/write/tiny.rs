@@ -32,7 +32,7 @@ const ATTENTION_GAIN: f32 = 2.0;
 
 /// Type of the weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)]
+#[allow(missing_docs, reason = "the names are the format's own and say it all")]
 pub enum WeightType {
     F32,
     F16,

@@ -6,7 +6,7 @@
 //! die alone.
 
 // Each test crate that includes this module uses its own part of it.
-#![allow(dead_code, missing_docs)]
+#![allow(dead_code, missing_docs, reason = "each test file uses a part of it")]
 
 pub mod edit;
 mod structural;

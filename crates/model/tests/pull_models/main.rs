@@ -1,6 +1,6 @@
 //! Pulling models: from a hub on this machine, and through a pip made for the occasion. No test leaves the machine.
 
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
 mod http;
 mod hub;

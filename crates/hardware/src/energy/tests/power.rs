@@ -70,13 +70,7 @@ fn a_power_sensor_that_fails_inside_a_span_leaves_an_estimate() {
     ];
     for (what, spoil, told) in cases {
         let machine = with_files(JETSON);
-        let meter = machine.meter();
-        let mut span = meter.begin_at(at(0.0));
-        spoil(&machine);
-        meter.tick_at(&mut span, at(1.0));
-        let reading = meter.end_at(span, at(2.0), 1.0);
-        assert_estimate(&reading, 2.0, 1.0);
-        assert!(reading.flags.len() == 1 && told(&reading.flags[0]), "{what}: {:?}", reading.flags);
+        assert_estimated_after(&machine.meter(), || spoil(&machine), told, what);
     }
 }
 

@@ -34,7 +34,7 @@ const BUFFER_BYTES: usize = 1 << 20;
 
 /// Format of a weightless model's matrices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[allow(missing_docs, non_camel_case_types)]
+#[allow(missing_docs, non_camel_case_types, reason = "the names are the format's own and say it all")]
 pub enum Quantisation {
     F32,
     F16,
