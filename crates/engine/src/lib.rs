@@ -18,6 +18,7 @@
 //!
 //! Nothing here decides which device serves what: that is the orchestrator's work.
 
+pub mod attention;
 pub mod handle;
 mod llama;
 pub mod protocol;

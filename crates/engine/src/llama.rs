@@ -11,6 +11,7 @@
 //!   checked here first. What cannot be checked kills this process, and only this one.
 #![allow(unsafe_code)] // the one place: see above
 
+mod attention;
 mod grammar;
 mod transcode;
 
@@ -52,6 +53,7 @@ pub fn init(last_words: fn(&str)) {
         sys::ggml_set_abort_callback(Some(on_abort));
         sys::llama_log_set(Some(on_log), ptr::null_mut());
         sys::llama_backend_init();
+        attention::register();
     }
 }
 
@@ -88,8 +90,15 @@ fn last_errors() -> String {
 
 /// The ggml devices of this build on this machine.
 pub fn devices() -> Vec<DeviceEntry> {
+    numbered().into_iter().map(|(_, entry)| entry).collect()
+}
+
+/// The devices by their numbers in ggml's table, without the one of our own that is part of the CPU.
+fn numbered() -> Vec<(usize, DeviceEntry)> {
     // SAFETY: indices below the count are valid; ggml's device table is static after `llama_backend_init`.
-    unsafe { (0..sys::ggml_backend_dev_count()).map(|i| describe(sys::ggml_backend_dev_get(i))).collect() }
+    let all =
+        unsafe { (0..sys::ggml_backend_dev_count()).map(|i| (i, describe(sys::ggml_backend_dev_get(i)))) };
+    all.filter(|(_, entry)| entry.name != attention::NAME).collect()
 }
 
 /// # Safety
@@ -139,6 +148,7 @@ struct Pool(sys::ggml_threadpool_t);
 impl Drop for Pool {
     fn drop(&mut self) {
         // SAFETY: created by ggml_threadpool_new, freed once, after the context that used it.
+        attention::use_pool(ptr::null_mut(), 1);
         unsafe { sys::ggml_threadpool_free(self.0) }
     }
 }
@@ -209,14 +219,15 @@ impl Engine {
         use crate::protocol::LoadRefusal;
         let started = Instant::now();
         let path = c_path(&spec.model).map_err(LoadRefusal::Spec)?;
-        let all = devices();
-        let Some(index) = all.iter().position(|d| d.name.eq_ignore_ascii_case(&spec.device)) else {
+        let all = numbered();
+        let Some((index, entry)) =
+            all.iter().find(|(_, entry)| entry.name.eq_ignore_ascii_case(&spec.device)).cloned()
+        else {
             return Err(LoadRefusal::NoSuchDevice {
                 name: spec.device.clone(),
-                have: all.into_iter().map(|d| d.name).collect(),
+                have: all.into_iter().map(|(_, entry)| entry.name).collect(),
             });
         };
-        let entry = all[index].clone();
         let offload = entry.kind != DeviceKind::Cpu;
 
         // SAFETY: `index` is below the count; the list is NULL-terminated and outlives the load call.
@@ -347,6 +358,7 @@ fn attach_pool(context: &Context, spec: &LoadSpec) -> Result<Option<Pool>, Strin
             return Err(format!("a pool of {} threads could not be started", spec.threads));
         }
         sys::llama_attach_threadpool(context.0, pool, pool);
+        attention::use_pool(pool, spec.threads);
         Ok(Some(Pool(pool)))
     }
 }

@@ -1,0 +1,553 @@
+//! [`crate::attention`] as a ggml backend.
+//!
+//! ggml lets an accelerator take single operations of a graph that otherwise runs on the CPU, as its BLAS backend does
+//! with matrix products: a device of type ACCEL whose tensors are those of the CPU backend. This one takes flash
+//! attention over several tokens in one unified buffer of 16-bit keys and values, and nothing else; whatever it does
+//! not take stays with ggml's own kernel.
+//!
+//! Its work runs on the engine's own thread pool: the operation becomes a graph of two custom nodes (dense tiles; own
+//! cells and merging), computed by `ggml_graph_compute`, whose barrier stands between them.
+//!
+//! The interface tables are those of `ggml-backend-impl.h` (interface version 3), which is no public header: the
+//! engine's version is pinned, ggml compares the version on registration, and a test computes through them.
+
+use super::on_step;
+use crate::attention::{
+    Block, DIM_MAX, Heads, LANES, Lane, Merge, Plan, ROWS_MAX, Scratch, Tiles, partial_lanes,
+};
+use llama_cpp_sys_2 as sys;
+use std::cell::RefCell;
+use std::ffi::{c_char, c_int, c_void};
+use std::ptr;
+use std::slice;
+use std::sync::Mutex;
+
+/// `GGML_BACKEND_API_VERSION` that the tables below are of.
+const INTERFACE_VERSION: c_int = 3;
+/// Name of the device; it is no device of its own to users.
+pub(super) const NAME: &str = "shared-attention";
+/// Fewest rows for each head of keys and values: below, most of a vector would be idle.
+const ROWS_MIN: i64 = 8;
+/// Bytes of ggml's bookkeeping for two tensors and a graph of two nodes, with room to spare.
+const GRAPH_BYTES: usize = 64 << 10;
+/// `GGML_N_TASKS_MAX`: as many tasks as there are threads.
+const TASKS_ALL: c_int = -1;
+/// Nodes the graph is made for.
+const GRAPH_NODES: usize = 8;
+
+/// The pool that computes, and its threads; set with the engine's context.
+static POOL: Mutex<Pool> = Mutex::new(Pool { pool: ptr::null_mut(), threads: 1 });
+
+struct Pool {
+    pool: sys::ggml_threadpool_t,
+    threads: c_int,
+}
+// SAFETY: ggml's pools may be used from any thread; the one thread that computes is the engine's.
+unsafe impl Send for Pool {}
+
+/// Compute on this pool from now on; null for none.
+pub(super) fn use_pool(pool: sys::ggml_threadpool_t, threads: u32) {
+    let mut current = POOL.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    *current = Pool { pool, threads: threads as c_int };
+}
+
+/// Make the device known to ggml. Once in a process, before any context is made.
+///
+/// # Safety
+/// ggml is initialised.
+pub(super) unsafe fn register() {
+    // SAFETY: a static table that lives as long as the process.
+    unsafe { sys::ggml_backend_register((&raw const REGISTRY).cast_mut().cast()) };
+}
+
+type Unused = *const c_void;
+
+#[repr(C)]
+struct Registry {
+    version: c_int,
+    name: unsafe extern "C" fn(*mut c_void) -> *const c_char,
+    device_count: unsafe extern "C" fn(*mut c_void) -> usize,
+    device: unsafe extern "C" fn(*mut c_void, usize) -> *mut c_void,
+    proc_address: Unused,
+    context: Unused,
+}
+
+#[repr(C)]
+struct Device {
+    name: unsafe extern "C" fn(*mut c_void) -> *const c_char,
+    description: unsafe extern "C" fn(*mut c_void) -> *const c_char,
+    memory: unsafe extern "C" fn(*mut c_void, *mut usize, *mut usize),
+    kind: unsafe extern "C" fn(*mut c_void) -> sys::ggml_backend_dev_type,
+    props: unsafe extern "C" fn(*mut c_void, *mut sys::ggml_backend_dev_props),
+    init: unsafe extern "C" fn(*mut c_void, *const c_char) -> *mut c_void,
+    buffer_type: unsafe extern "C" fn(*mut c_void) -> sys::ggml_backend_buffer_type_t,
+    host_buffer_type: Unused,
+    buffer_from_host: Unused,
+    supports_op: unsafe extern "C" fn(*mut c_void, *const sys::ggml_tensor) -> bool,
+    supports_buffer_type: unsafe extern "C" fn(*mut c_void, sys::ggml_backend_buffer_type_t) -> bool,
+    offload_op: Unused,
+    events: [Unused; 3],
+    registry: *const Registry,
+    context: Unused,
+}
+
+#[repr(C)]
+struct Backend {
+    guid: *const [u8; 16],
+    name: unsafe extern "C" fn(*mut c_void) -> *const c_char,
+    free: unsafe extern "C" fn(*mut c_void),
+    asynchronous: [Unused; 6],
+    plans: [Unused; 4],
+    compute: unsafe extern "C" fn(*mut c_void, *mut sys::ggml_cgraph) -> sys::ggml_status,
+    events: [Unused; 2],
+    optimize: Unused,
+    device: *const Device,
+    state: *mut State,
+}
+
+// SAFETY: constant tables of functions.
+unsafe impl Sync for Registry {}
+// SAFETY: as above.
+unsafe impl Sync for Device {}
+
+static GUID: [u8; 16] = *b"qeil shared attn";
+static REGISTRY: Registry = Registry {
+    version: INTERFACE_VERSION,
+    name: name_of,
+    device_count,
+    device: device_at,
+    proc_address: ptr::null(),
+    context: ptr::null(),
+};
+static DEVICE: Device = Device {
+    name: name_of,
+    description: name_of,
+    memory,
+    kind,
+    props,
+    init,
+    buffer_type,
+    host_buffer_type: ptr::null(),
+    buffer_from_host: ptr::null(),
+    supports_op,
+    supports_buffer_type,
+    offload_op: ptr::null(),
+    events: [ptr::null(); 3],
+    registry: &raw const REGISTRY,
+    context: ptr::null(),
+};
+
+unsafe extern "C" fn name_of(_: *mut c_void) -> *const c_char {
+    c"shared-attention".as_ptr()
+}
+
+unsafe extern "C" fn device_count(_: *mut c_void) -> usize {
+    1
+}
+
+unsafe extern "C" fn device_at(_: *mut c_void, _: usize) -> *mut c_void {
+    (&raw const DEVICE).cast_mut().cast()
+}
+
+unsafe extern "C" fn memory(_: *mut c_void, free: *mut usize, total: *mut usize) {
+    // SAFETY: ggml passes two out-parameters. Zero means that there is none to report.
+    unsafe { (*free, *total) = (0, 0) };
+}
+
+unsafe extern "C" fn kind(_: *mut c_void) -> sys::ggml_backend_dev_type {
+    sys::GGML_BACKEND_DEVICE_TYPE_ACCEL
+}
+
+unsafe extern "C" fn props(device: *mut c_void, props: *mut sys::ggml_backend_dev_props) {
+    // SAFETY: ggml passes an out-parameter of plain values, for which zeros (no capability) are valid.
+    unsafe {
+        *props = std::mem::zeroed();
+        (*props).name = name_of(device);
+        (*props).description = name_of(device);
+        (*props).type_ = kind(device);
+    }
+}
+
+unsafe extern "C" fn buffer_type(_: *mut c_void) -> sys::ggml_backend_buffer_type_t {
+    // SAFETY: no preconditions. The same type as the CPU's is what lets ggml move an operation here.
+    unsafe { sys::ggml_backend_cpu_buffer_type() }
+}
+
+unsafe extern "C" fn supports_buffer_type(_: *mut c_void, kind: sys::ggml_backend_buffer_type_t) -> bool {
+    // SAFETY: ggml passes a valid buffer type.
+    unsafe { sys::ggml_backend_buft_is_host(kind) }
+}
+
+unsafe extern "C" fn supports_op(_: *mut c_void, op: *const sys::ggml_tensor) -> bool {
+    // SAFETY: ggml passes a tensor with its sources.
+    unsafe { Operation::of(op).is_some_and(|op| op.pays()) }
+}
+
+unsafe extern "C" fn init(_: *mut c_void, _: *const c_char) -> *mut c_void {
+    let state = Box::into_raw(Box::new(State::new()));
+    let backend = Box::new(Backend {
+        guid: &raw const GUID,
+        name: name_of,
+        free,
+        asynchronous: [ptr::null(); 6],
+        plans: [ptr::null(); 4],
+        compute,
+        events: [ptr::null(); 2],
+        optimize: ptr::null(),
+        device: &raw const DEVICE,
+        state,
+    });
+    // SAFETY: the state is alive, and its address does not change any more.
+    unsafe { (*state).make_graph() };
+    Box::into_raw(backend).cast()
+}
+
+unsafe extern "C" fn free(backend: *mut c_void) {
+    // SAFETY: made by `init`, freed once by ggml.
+    unsafe {
+        let backend = Box::from_raw(backend.cast::<Backend>());
+        drop(Box::from_raw(backend.state));
+    }
+}
+
+unsafe extern "C" fn compute(backend: *mut c_void, graph: *mut sys::ggml_cgraph) -> sys::ggml_status {
+    // SAFETY: made by `init`; ggml uses a backend from one thread at a time, and its graph's nodes are valid. All nodes
+    // but the ones that `supports_op` took are views, which need no work.
+    unsafe {
+        let state = (*backend.cast::<Backend>()).state;
+        for i in 0..sys::ggml_graph_n_nodes(graph) {
+            let node = sys::ggml_graph_node(graph, i);
+            if (*node).op == sys::GGML_OP_FLASH_ATTN_EXT {
+                let status = State::attend(state, node);
+                if status != sys::GGML_STATUS_SUCCESS {
+                    return status;
+                }
+            }
+        }
+    }
+    sys::GGML_STATUS_SUCCESS
+}
+
+/// A flash attention that this module can compute, by its tensors.
+#[derive(Debug, Clone, Copy)]
+struct Operation {
+    q: *const sys::ggml_tensor,
+    k: *const sys::ggml_tensor,
+    v: *const sys::ggml_tensor,
+    mask: *const sys::ggml_tensor,
+    out: *const sys::ggml_tensor,
+    scale: f32,
+    dim: usize,
+    tokens: usize,
+    /// Heads of keys and values.
+    heads: usize,
+    ratio: usize,
+    cells: usize,
+}
+
+impl Operation {
+    /// # Safety
+    /// `op` is a valid tensor, and so are its sources.
+    unsafe fn of(op: *const sys::ggml_tensor) -> Option<Self> {
+        // SAFETY: promised by the caller; a flash attention has at least query, key and value.
+        unsafe {
+            if (*op).op != sys::GGML_OP_FLASH_ATTN_EXT {
+                return None;
+            }
+            let [q, k, v, mask, sinks, ..] = (*op).src;
+            if mask.is_null() || !sinks.is_null() {
+                return None;
+            }
+            let (scale, others) = ((*op).op_params[0], [(*op).op_params[1], (*op).op_params[2]]);
+            let (q, k, v, mask) = (&*q, &*k, &*v, &*mask);
+            let half = sys::GGML_TYPE_F16;
+            let plain = |t: &sys::ggml_tensor, kind, bytes| {
+                let strides = t.nb[1..3].iter().all(|nb| nb % bytes == 0);
+                t.type_ == kind && t.nb[0] == bytes && t.ne[3] == 1 && strides
+            };
+            let (dim, heads) = (k.ne[0], k.ne[2].max(1));
+            let fits = plain(q, sys::GGML_TYPE_F32, 4)
+                && plain(k, half, 2)
+                && plain(v, half, 2)
+                && plain(mask, half, 2)
+                && mask.ne[2] == 1
+                && mask.nb[1] == 2 * mask.ne[0] as usize
+                && mask.ne[0] == k.ne[1]
+                && mask.ne[1] >= q.ne[1]
+                && v.ne[..3] == k.ne[..3]
+                && q.ne[0] == dim
+                && dim % LANES as i64 == 0
+                && dim <= DIM_MAX as i64
+                && q.ne[2] % heads == 0
+                && q.ne[2] / heads <= ROWS_MAX as i64
+                && others.iter().all(|bits| f32::from_bits(*bits as u32) == 0.0);
+            fits.then(|| Self {
+                q,
+                k,
+                v,
+                mask,
+                out: op,
+                scale: f32::from_bits(scale as u32),
+                dim: dim as usize,
+                tokens: q.ne[1] as usize,
+                heads: heads as usize,
+                ratio: (q.ne[2] / heads) as usize,
+                cells: k.ne[1] as usize,
+            })
+        }
+    }
+
+    /// Whether it is likely to be faster here: several tokens, and enough rows to fill a vector.
+    fn pays(&self) -> bool {
+        self.tokens > 1 && (self.tokens * self.ratio) as i64 >= ROWS_MIN
+    }
+
+    /// # Safety
+    /// The tensors have data, which nobody writes while the views are used.
+    unsafe fn views<'a>(&self) -> Heads<'a> {
+        // SAFETY: a tensor's data spans from its first to its last element; strides are multiples of the element size
+        // (checked in `of`).
+        unsafe fn all<'a, T>(tensor: *const sys::ggml_tensor) -> &'a [T] {
+            unsafe {
+                let t = &*tensor;
+                let last: usize = (0..4).map(|i| (t.ne[i] as usize - 1) * t.nb[i]).sum();
+                slice::from_raw_parts(t.data.cast::<T>(), last / size_of::<T>() + 1)
+            }
+        }
+        // SAFETY: as above.
+        unsafe {
+            Heads {
+                dim: self.dim,
+                ratio: self.ratio,
+                q: all(self.q),
+                q_token: (*self.q).nb[1] / 4,
+                q_head: (*self.q).nb[2] / 4,
+                k: all(self.k),
+                k_cell: (*self.k).nb[1] / 2,
+                k_head: (*self.k).nb[2] / 2,
+                v: all(self.v),
+                v_cell: (*self.v).nb[1] / 2,
+                v_head: (*self.v).nb[2] / 2,
+                mask: all(self.mask),
+                cells: self.cells,
+                scale: self.scale,
+            }
+        }
+    }
+}
+
+/// A backend's memory: the graph of two nodes, and what the threads read while it is computed.
+struct State {
+    context: *mut sys::ggml_context,
+    graph: *mut sys::ggml_cgraph,
+    operation: Option<Operation>,
+    plan: Plan,
+    /// The mask and the ratio that `plan` was made of: every layer of a step has the same.
+    planned: (Vec<u16>, usize),
+    /// Parts that the dense tiles of a block are divided into, so that all threads have work.
+    splits: usize,
+    partials: Vec<Lane>,
+    /// Start of `partials`, of which every unit writes its own part.
+    base: *mut Lane,
+}
+
+impl State {
+    fn new() -> Self {
+        Self {
+            context: ptr::null_mut(),
+            graph: ptr::null_mut(),
+            operation: None,
+            plan: Plan::default(),
+            planned: (Vec::new(), 0),
+            splits: 1,
+            partials: Vec::new(),
+            base: ptr::null_mut(),
+        }
+    }
+
+    /// # Safety
+    /// `self` does not move any more.
+    unsafe fn make_graph(&mut self) {
+        let params =
+            sys::ggml_init_params { mem_size: GRAPH_BYTES, mem_buffer: ptr::null_mut(), no_alloc: true };
+        let me: *mut Self = self;
+        // SAFETY: a context large enough for two tensors and a small graph, freed in `drop`; ggml calls the functions
+        // with the address of this state, which outlives the graph.
+        unsafe {
+            self.context = sys::ggml_init(params);
+            self.graph = sys::ggml_new_graph_custom(self.context, GRAPH_NODES, false);
+            let node = |source: *mut sys::ggml_tensor, function| {
+                let mut sources = [source];
+                let (args, kind, tasks) = (i32::from(!source.is_null()), sys::GGML_TYPE_F32, TASKS_ALL);
+                sys::ggml_custom_4d(
+                    self.context,
+                    kind,
+                    1,
+                    1,
+                    1,
+                    1,
+                    sources.as_mut_ptr(),
+                    args,
+                    Some(function),
+                    tasks,
+                    me.cast(),
+                )
+            };
+            let dense = node(ptr::null_mut(), on_dense);
+            let merged = node(dense, on_merge);
+            sys::ggml_build_forward_expand(self.graph, merged);
+        }
+    }
+
+    /// # Safety
+    /// `me` was made by `init`, `node` was taken by `supports_op` and has data.
+    unsafe fn attend(me: *mut Self, node: *mut sys::ggml_tensor) -> sys::ggml_status {
+        let pool = POOL.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // SAFETY: promised by the caller. No other thread looks at the state before the graph is computed.
+        unsafe {
+            let Some(operation) = Operation::of(node) else { return sys::GGML_STATUS_FAILED };
+            (*me).prepare(operation, pool.threads as usize);
+            let mut plan = sys::ggml_graph_plan((*me).graph, pool.threads, pool.pool);
+            plan.abort_callback = Some(on_step);
+            sys::ggml_graph_compute((*me).graph, &mut plan)
+        }
+    }
+
+    /// # Safety
+    /// The operation's tensors have data.
+    unsafe fn prepare(&mut self, operation: Operation, threads: usize) {
+        let Operation { tokens, cells, ratio, heads, dim, .. } = operation;
+        // SAFETY: promised by the caller.
+        let mask = &unsafe { operation.views() }.mask[..tokens * cells];
+        if self.planned.0 != mask || self.planned.1 != ratio {
+            self.plan = Plan::new(mask, tokens, cells, ratio);
+            self.planned.0.clear();
+            self.planned.0.extend_from_slice(mask);
+            self.planned.1 = ratio;
+        }
+        let units = heads * self.plan.blocks.len();
+        self.splits = if units % threads == 0 || units > 4 * threads { 1 } else { threads };
+        self.partials.resize(units * self.splits * partial_lanes(dim), [0.0; LANES]);
+        self.base = self.partials.as_mut_ptr();
+        self.operation = Some(operation);
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        // SAFETY: made by `make_graph` or null, which ggml ignores.
+        unsafe { sys::ggml_free(self.context) };
+    }
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// What a thread does in one of the two nodes.
+type Work = unsafe fn(*mut State, usize, usize, &mut Scratch);
+
+unsafe extern "C" fn on_dense(_: *mut sys::ggml_tensor, ith: c_int, nth: c_int, state: *mut c_void) {
+    let work: Work = best(dense_avx512, dense_avx2, dense_plain);
+    // SAFETY: the address given in `make_graph`; `best` chose what this processor can do.
+    SCRATCH.with_borrow_mut(|scratch| unsafe { work(state.cast(), ith as usize, nth as usize, scratch) });
+}
+
+unsafe extern "C" fn on_merge(_: *mut sys::ggml_tensor, ith: c_int, nth: c_int, state: *mut c_void) {
+    let work: Work = best(merge_avx512, merge_avx2, merge_plain);
+    // SAFETY: as in `on_dense`.
+    SCRATCH.with_borrow_mut(|scratch| unsafe { work(state.cast(), ith as usize, nth as usize, scratch) });
+}
+
+fn best(avx512: Work, avx2: Work, plain: Work) -> Work {
+    #[cfg(target_arch = "x86_64")]
+    if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
+        return avx512;
+    } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+        return avx2;
+    }
+    let _ = (avx512, avx2);
+    plain
+}
+
+macro_rules! compiled {
+    ($body:ident, $avx512:ident, $avx2:ident, $plain:ident) => {
+        #[cfg_attr(
+            target_arch = "x86_64",
+            target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,fma,avx2")
+        )]
+        unsafe fn $avx512(state: *mut State, ith: usize, nth: usize, scratch: &mut Scratch) {
+            // SAFETY: the caller's promise.
+            unsafe { $body::<true>(state, ith, nth, scratch) }
+        }
+        #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma"))]
+        unsafe fn $avx2(state: *mut State, ith: usize, nth: usize, scratch: &mut Scratch) {
+            // SAFETY: the caller's promise.
+            unsafe { $body::<true>(state, ith, nth, scratch) }
+        }
+        unsafe fn $plain(state: *mut State, ith: usize, nth: usize, scratch: &mut Scratch) {
+            // SAFETY: the caller's promise. On other processors fused multiply-add is one instruction, too.
+            unsafe { $body::<{ cfg!(not(target_arch = "x86_64")) }>(state, ith, nth, scratch) }
+        }
+    };
+}
+compiled!(dense, dense_avx512, dense_avx2, dense_plain);
+compiled!(merge, merge_avx512, merge_avx2, merge_plain);
+
+/// Units of this thread: (head of keys and values, block, split), numbered in this order.
+///
+/// # Safety
+/// `state` is prepared, and every thread calls this with a different `ith` below `nth`.
+#[inline(always)]
+unsafe fn dense<const FMA: bool>(state: *mut State, ith: usize, nth: usize, scratch: &mut Scratch) {
+    // SAFETY: shared reads of what `prepare` wrote; each unit writes its own part of `partials`.
+    unsafe {
+        let (plan, splits) = (&(*state).plan, (*state).splits);
+        let Some(operation) = (*state).operation else { return };
+        let (heads, lanes) = (operation.views(), partial_lanes(operation.dim));
+        let partials = (*state).base;
+        for unit in (ith..operation.heads * plan.blocks.len() * splits).step_by(nth) {
+            let (split, rest) = (unit % splits, unit / splits);
+            let (number, head) = (rest % plan.blocks.len(), rest / plan.blocks.len());
+            let block: &Block = &plan.blocks[number];
+            let part = |split| split * block.dense.len() / splits;
+            let tiles = &block.dense[part(split)..part(split + 1)];
+            let partial = slice::from_raw_parts_mut(partials.add(unit * lanes), lanes);
+            Tiles { heads: &heads, block, tiles, head }.compute::<FMA>(scratch, partial);
+        }
+    }
+}
+
+/// Tokens of this thread, for all heads.
+///
+/// # Safety
+/// As for [`dense`], after which every thread has passed a barrier.
+#[inline(always)]
+unsafe fn merge<const FMA: bool>(state: *mut State, ith: usize, nth: usize, scratch: &mut Scratch) {
+    // SAFETY: shared reads; each (token, head) writes its own rows of the result, which are contiguous
+    // (`ggml_flash_attn_ext` makes them so) and which no other view of this operation covers.
+    unsafe {
+        let state: *const State = state;
+        let (plan, splits) = (&(*state).plan, (*state).splits);
+        let Some(operation) = (*state).operation else { return };
+        let (views, lanes) = (operation.views(), partial_lanes(operation.dim));
+        let partials = &(*state).partials;
+        let row = operation.ratio * operation.dim;
+        let out = (*operation.out).data.cast::<f32>();
+        for token in (ith..operation.tokens).step_by(nth) {
+            let (number, within) = plan.find(token);
+            for head in 0..operation.heads {
+                let unit = (head * plan.blocks.len() + number) * splits;
+                let merge = Merge {
+                    heads: &views,
+                    block: &plan.blocks[number],
+                    token: within,
+                    head,
+                    partials: &partials[unit * lanes..][..splits * lanes],
+                };
+                let out = slice::from_raw_parts_mut(out.add((token * operation.heads + head) * row), row);
+                merge.compute::<FMA>(scratch, out);
+            }
+        }
+    }
+}
