@@ -1,12 +1,7 @@
 //! The arithmetic: tiles for all rows of a block, single cells for single tokens, and putting both together.
 
 use super::plan::{Block, Tile};
-use super::{DIM_MAX, LANES, LOWEST, Lane, ROWS_MAX, TILE, VECTORS_MAX, at_least_lowest, exp, fma, widen};
-
-/// Cells whose scores are accumulated together.
-const SCORE_CELLS: usize = 8;
-/// Dimensions whose weighted sums are accumulated together.
-const VALUE_DIMS: usize = 8;
+use super::{DIM_MAX, LANES, LOWEST, Lane, ROWS_MAX, TILE, VECTORS_MAX, Vector, at_least_lowest, widen};
 
 /// The tensors of one operation.
 #[derive(Debug, Clone, Copy)]
@@ -68,10 +63,10 @@ impl<'a> Heads<'a> {
 pub struct Scratch {
     queries: Vec<Lane>,
     scores: Vec<Lane>,
-    keys: Vec<f32>,
-    values: Vec<f32>,
-    weights: Vec<f32>,
-    sums: Vec<f32>,
+    keys: Vec<Lane>,
+    values: Vec<Lane>,
+    weights: Vec<Lane>,
+    sums: Vec<Lane>,
 }
 
 /// Lanes of a partial result: maximum, sum and weighted values of [`VECTORS_MAX`] vectors of rows.
@@ -95,21 +90,30 @@ pub struct Tiles<'a> {
 impl Tiles<'_> {
     /// Compute them into `partial` ([`partial_lanes`] lanes).
     #[inline(always)]
-    pub fn compute<const FMA: bool>(&self, scratch: &mut Scratch, partial: &mut [Lane]) {
-        match (self.block.tokens * self.heads.ratio).div_ceil(LANES) {
-            0 | 1 => self.vectors::<FMA, 1>(scratch, partial),
-            2 => self.vectors::<FMA, 2>(scratch, partial),
-            _ => self.vectors::<FMA, 3>(scratch, partial),
+    pub fn compute<S: Vector>(&self, scratch: &mut Scratch, partial: &mut [Lane]) {
+        let vectors = (self.block.tokens * self.heads.ratio).div_ceil(LANES);
+        match (vectors, S::WIDE) {
+            (0 | 1, true) => self.vectors::<S, 1, 8>(scratch, partial),
+            (2, true) => self.vectors::<S, 2, 8>(scratch, partial),
+            (_, true) => self.vectors::<S, 3, 8>(scratch, partial),
+            (0 | 1, false) => self.vectors::<S, 1, 4>(scratch, partial),
+            (2, false) => self.vectors::<S, 2, 2>(scratch, partial),
+            (_, false) => self.vectors::<S, 3, 2>(scratch, partial),
         }
     }
 
+    /// For `V` vectors of rows, accumulating `U` cells or dimensions at once.
     #[inline(always)]
-    fn vectors<const FMA: bool, const V: usize>(&self, scratch: &mut Scratch, partial: &mut [Lane]) {
+    fn vectors<S: Vector, const V: usize, const U: usize>(
+        &self,
+        scratch: &mut Scratch,
+        partial: &mut [Lane],
+    ) {
         let dim = self.heads.dim;
         scratch.queries.resize(dim * V, [0.0; LANES]);
         scratch.scores.resize(TILE * V, [0.0; LANES]);
-        scratch.keys.resize(TILE * dim, 0.0);
-        scratch.values.resize(TILE * dim, 0.0);
+        scratch.keys.resize(TILE * dim / LANES, [0.0; LANES]);
+        scratch.values.resize(TILE * dim / LANES, [0.0; LANES]);
         let queries = scratch.queries.as_chunks_mut::<V>().0;
         let scores = scratch.scores.as_chunks_mut::<V>().0;
         self.transpose(queries);
@@ -122,13 +126,13 @@ impl Tiles<'_> {
         *sum = [[0.0; LANES]; V];
         out.fill([[0.0; LANES]; V]);
         for tile in self.tiles {
-            self.load(tile, &mut scratch.keys, &mut scratch.values);
-            score::<FMA, V>(queries, &scratch.keys, dim, scores);
+            self.load::<S>(tile, &mut scratch.keys, &mut scratch.values);
+            score::<S, V, U>(queries, scratch.keys.as_flattened(), dim, scores);
             if !tile.clear || tile.len < TILE {
                 self.mask(tile, scores);
             }
-            let scale = weigh::<FMA, V>(scores, top, sum);
-            accumulate::<FMA, V>(scores, &scratch.values, &scale, out);
+            let scale = weigh::<S, V>(scores, top, sum);
+            accumulate::<S, V, U>(scores, scratch.values.as_flattened(), scale, out);
         }
     }
 
@@ -146,20 +150,16 @@ impl Tiles<'_> {
     }
 
     #[inline(always)]
-    fn load(&self, tile: &Tile, keys: &mut [f32], values: &mut [f32]) {
-        let dim = self.heads.dim;
-        for (to, row) in [(keys, true), (values, false)] {
-            for (i, to) in to.chunks_exact_mut(dim).enumerate() {
-                if i >= tile.len {
-                    to.fill(0.0);
-                    continue;
-                }
-                let cell = tile.start + i;
-                let from =
-                    if row { self.heads.key(cell, self.head) } else { self.heads.value(cell, self.head) };
-                for (to, from) in to.iter_mut().zip(from) {
-                    *to = widen(*from);
-                }
+    fn load<S: Vector>(&self, tile: &Tile, keys: &mut [Lane], values: &mut [Lane]) {
+        let lanes = self.heads.dim / LANES;
+        let rows = keys.chunks_exact_mut(lanes).zip(values.chunks_exact_mut(lanes));
+        for (i, (key, value)) in rows.enumerate() {
+            if i < tile.len {
+                widen_all::<S>(self.heads.key(tile.start + i, self.head), key);
+                widen_all::<S>(self.heads.value(tile.start + i, self.head), value);
+            } else {
+                key.fill([0.0; LANES]);
+                value.fill([0.0; LANES]);
             }
         }
     }
@@ -185,91 +185,104 @@ impl Tiles<'_> {
     }
 }
 
+#[inline(always)]
+fn widen_all<S: Vector>(from: &[u16], to: &mut [Lane]) {
+    for (to, from) in to.iter_mut().zip(from.as_chunks::<LANES>().0) {
+        S::widen(from).store(to);
+    }
+}
+
+#[inline(always)]
+fn load_all<S: Vector, const V: usize>(lanes: &[Lane; V]) -> [S; V] {
+    std::array::from_fn(|v| S::load(&lanes[v]))
+}
+
 /// Scores of a tile: each cell's key with all rows.
 #[inline(always)]
-fn score<const FMA: bool, const V: usize>(
+fn score<S: Vector, const V: usize, const U: usize>(
     queries: &[[Lane; V]],
     keys: &[f32],
     dim: usize,
     scores: &mut [[Lane; V]],
 ) {
-    for (scores, keys) in scores.chunks_exact_mut(SCORE_CELLS).zip(keys.chunks_exact(SCORE_CELLS * dim)) {
-        let mut sums = [[[0.0f32; LANES]; V]; SCORE_CELLS];
+    for (scores, keys) in scores.chunks_exact_mut(U).zip(keys.chunks_exact(U * dim)) {
+        let keys: [&[f32]; U] = std::array::from_fn(|c| &keys[c * dim..][..queries.len()]);
+        let mut sums = [[S::splat(0.0); V]; U];
         for (d, query) in queries.iter().enumerate() {
-            for (c, sum) in sums.iter_mut().enumerate() {
-                let key = keys[c * dim + d];
-                for (sum, query) in sum.iter_mut().zip(query) {
-                    for (sum, query) in sum.iter_mut().zip(query) {
-                        *sum = fma::<FMA>(*query, key, *sum);
-                    }
+            let query = load_all::<S, V>(query);
+            for c in 0..U {
+                let key = S::splat(keys[c][d]);
+                for v in 0..V {
+                    sums[c][v] = query[v].mul_add(key, sums[c][v]);
                 }
             }
         }
-        scores.copy_from_slice(&sums);
+        store_all(&sums, scores);
+    }
+}
+
+#[inline(always)]
+fn store_all<S: Vector, const V: usize, const U: usize>(sums: &[[S; V]; U], to: &mut [[Lane; V]]) {
+    for (sums, to) in sums.iter().zip(to) {
+        for (sum, to) in sums.iter().zip(to) {
+            sum.store(to);
+        }
     }
 }
 
 /// Scores into weights e^(score - maximum); returns what the earlier sums are to be multiplied by.
 #[inline(always)]
-fn weigh<const FMA: bool, const V: usize>(
+fn weigh<S: Vector, const V: usize>(
     scores: &mut [[Lane; V]],
     top: &mut [Lane; V],
     sum: &mut [Lane; V],
-) -> [Lane; V] {
-    let mut scale = [[0.0; LANES]; V];
+) -> [S; V] {
+    let before = load_all::<S, V>(top);
+    let mut highest = before;
+    for score in scores.iter() {
+        for v in 0..V {
+            highest[v] = S::load(&score[v]).max(highest[v]);
+        }
+    }
+    let scale: [S; V] = std::array::from_fn(|v| before[v].sub(highest[v]).exp());
+    let mut total: [S; V] = std::array::from_fn(|v| S::load(&sum[v]).mul(scale[v]));
+    for score in scores.iter_mut() {
+        for v in 0..V {
+            let weight = S::load(&score[v]).sub(highest[v]).exp();
+            weight.store(&mut score[v]);
+            total[v] = total[v].add(weight);
+        }
+    }
     for v in 0..V {
-        let mut highest = top[v];
-        for score in scores.iter() {
-            for (highest, score) in highest.iter_mut().zip(&score[v]) {
-                *highest = if *score > *highest { *score } else { *highest };
-            }
-        }
-        for i in 0..LANES {
-            scale[v][i] = exp::<FMA>(top[v][i] - highest[i]);
-            sum[v][i] *= scale[v][i];
-        }
-        for score in scores.iter_mut() {
-            for i in 0..LANES {
-                let weight = exp::<FMA>(score[v][i] - highest[i]);
-                score[v][i] = weight;
-                sum[v][i] += weight;
-            }
-        }
-        top[v] = highest;
+        highest[v].store(&mut top[v]);
+        total[v].store(&mut sum[v]);
     }
     scale
 }
 
 /// Add the values of a tile by their weights.
 #[inline(always)]
-fn accumulate<const FMA: bool, const V: usize>(
+fn accumulate<S: Vector, const V: usize, const U: usize>(
     weights: &[[Lane; V]],
     values: &[f32],
-    scale: &[Lane; V],
+    scale: [S; V],
     out: &mut [[Lane; V]],
 ) {
     let dim = out.len();
-    for (d, out) in out.chunks_exact_mut(VALUE_DIMS).enumerate() {
-        let mut sums = [[[0.0f32; LANES]; V]; VALUE_DIMS];
-        for (sums, out) in sums.iter_mut().zip(out.iter()) {
-            for v in 0..V {
-                for i in 0..LANES {
-                    sums[v][i] = out[v][i] * scale[v][i];
-                }
-            }
-        }
+    for (d, out) in out.chunks_exact_mut(U).enumerate() {
+        let mut sums: [[S; V]; U] =
+            std::array::from_fn(|u| std::array::from_fn(|v| S::load(&out[u][v]).mul(scale[v])));
         for (weight, values) in weights.iter().zip(values.chunks_exact(dim)) {
-            let values: &[f32; VALUE_DIMS] =
-                values[d * VALUE_DIMS..].first_chunk().unwrap_or(&[0.0; VALUE_DIMS]);
-            for (sum, value) in sums.iter_mut().zip(values) {
-                for (sum, weight) in sum.iter_mut().zip(weight) {
-                    for (sum, weight) in sum.iter_mut().zip(weight) {
-                        *sum = fma::<FMA>(*weight, *value, *sum);
-                    }
+            let weight = load_all::<S, V>(weight);
+            let values = &values[d * U..][..U];
+            for u in 0..U {
+                let value = S::splat(values[u]);
+                for v in 0..V {
+                    sums[u][v] = weight[v].mul_add(value, sums[u][v]);
                 }
             }
         }
-        out.copy_from_slice(&sums);
+        store_all(&sums, out);
     }
 }
 
@@ -291,42 +304,42 @@ pub struct Merge<'a> {
 impl Merge<'_> {
     /// Write the results of the token's query heads, `ratio × dim` numbers, to `out`.
     #[inline(always)]
-    pub fn compute<const FMA: bool>(&self, scratch: &mut Scratch, out: &mut [f32]) {
+    pub fn compute<S: Vector>(&self, scratch: &mut Scratch, out: &mut [f32]) {
         let Heads { dim, ratio, .. } = *self.heads;
         let cells = &self.block.sparse[self.token];
-        scratch.weights.resize(ratio * cells.len(), 0.0);
+        let each = cells.len().div_ceil(LANES);
+        scratch.weights.clear();
+        scratch.weights.resize(ratio * each, [LOWEST; LANES]);
         scratch.sums.clear();
-        scratch.sums.resize(ratio * dim, 0.0);
-        self.own_scores::<FMA>(cells, &mut scratch.weights);
+        scratch.sums.resize(ratio * dim / LANES, [0.0; LANES]);
+        self.own_scores::<S>(cells, scratch.weights.as_flattened_mut());
         let vectors = (self.block.tokens * ratio).div_ceil(LANES).min(VECTORS_MAX);
         let mut totals = [0.0f32; ROWS_MAX];
-        for j in 0..ratio {
-            let weights = &mut scratch.weights[j * cells.len()..][..cells.len()];
+        for (j, total) in totals[..ratio].iter_mut().enumerate() {
+            let weights = &mut scratch.weights[j * each..][..each];
             let row = self.token * ratio + j;
             let (v, i) = (row / LANES, row % LANES);
             let partials = || self.partials.chunks_exact(partial_lanes(dim));
-            let own = weights.iter().copied().fold(LOWEST, f32::max);
+            let own = weights.as_flattened().iter().copied().fold(LOWEST, f32::max);
             let top = partials().map(|partial| partial[v][i]).fold(own, f32::max);
-            let mut total = 0.0;
             for weight in weights.iter_mut() {
-                *weight = exp::<FMA>(*weight - top);
+                S::load(weight).sub(S::splat(top)).exp().store(weight);
             }
-            for weight in weights.iter() {
-                total += weight;
-            }
-            let sums = &mut scratch.sums[j * dim..][..dim];
+            *total = weights.as_flattened()[..cells.len()].iter().sum();
+            let sums = scratch.sums[j * dim / LANES..][..dim / LANES].as_flattened_mut();
             for partial in partials() {
-                let share = exp::<FMA>(partial[v][i] - top);
-                total += share * partial[VECTORS_MAX + v][i];
+                let mut share = [0.0; LANES];
+                S::splat(partial[v][i] - top).exp().store(&mut share);
+                let share = share[0];
+                *total += share * partial[VECTORS_MAX + v][i];
                 for (sum, lanes) in sums.iter_mut().zip(partial[2 * VECTORS_MAX..].chunks_exact(vectors)) {
                     *sum += share * lanes[v][i];
                 }
             }
-            totals[j] = total;
         }
-        self.own_values::<FMA>(cells, &scratch.weights, &mut scratch.sums);
-        for ((out, sums), total) in out.chunks_exact_mut(dim).zip(scratch.sums.chunks_exact(dim)).zip(&totals)
-        {
+        self.own_values::<S>(cells, scratch.weights.as_flattened(), &mut scratch.sums);
+        let rows = out.chunks_exact_mut(dim).zip(scratch.sums.as_flattened().chunks_exact(dim));
+        for ((out, sums), total) in rows.zip(&totals) {
             let share = if *total == 0.0 { 0.0 } else { 1.0 / total };
             for (out, sum) in out.iter_mut().zip(sums) {
                 *out = sum * share;
@@ -335,37 +348,33 @@ impl Merge<'_> {
     }
 
     #[inline(always)]
-    fn own_scores<const FMA: bool>(&self, cells: &[u32], weights: &mut [f32]) {
+    fn own_scores<S: Vector>(&self, cells: &[u32], weights: &mut [f32]) {
         let Heads { dim, ratio, scale, .. } = *self.heads;
         let token = self.block.token + self.token;
-        let mut key = [0.0f32; DIM_MAX];
+        let each = cells.len().next_multiple_of(LANES);
+        let mut room = [[0.0f32; LANES]; DIM_MAX / LANES];
+        let key = &mut room[..dim / LANES];
         for (at, &cell) in cells.iter().enumerate() {
             let cell = cell as usize;
-            for (to, from) in key.iter_mut().zip(self.heads.key(cell, self.head)) {
-                *to = widen(*from);
-            }
+            widen_all::<S>(self.heads.key(cell, self.head), key);
             let masked = self.heads.masked(token, cell);
             for j in 0..ratio {
-                let query = self.heads.query(token, self.head * ratio + j);
-                let product = dot::<FMA>(query, &key[..dim]);
-                weights[j * cells.len() + at] = at_least_lowest(product * scale + masked);
+                let product = dot::<S>(self.heads.query(token, self.head * ratio + j), key);
+                weights[j * each + at] = at_least_lowest(product * scale + masked);
             }
         }
     }
 
     #[inline(always)]
-    fn own_values<const FMA: bool>(&self, cells: &[u32], weights: &[f32], sums: &mut [f32]) {
+    fn own_values<S: Vector>(&self, cells: &[u32], weights: &[f32], sums: &mut [Lane]) {
         let Heads { dim, ratio, .. } = *self.heads;
-        let mut value = [0.0f32; DIM_MAX];
+        let each = cells.len().next_multiple_of(LANES);
         for (at, &cell) in cells.iter().enumerate() {
-            for (to, from) in value.iter_mut().zip(self.heads.value(cell as usize, self.head)) {
-                *to = widen(*from);
-            }
+            let value = self.heads.value(cell as usize, self.head).as_chunks::<LANES>().0;
             for j in 0..ratio {
-                let weight = weights[j * cells.len() + at];
-                let sums = &mut sums[j * dim..][..dim];
-                for (sum, value) in sums.iter_mut().zip(&value) {
-                    *sum = fma::<FMA>(weight, *value, *sum);
+                let weight = S::splat(weights[j * each + at]);
+                for (sum, value) in sums[j * dim / LANES..].iter_mut().zip(value) {
+                    S::widen(value).mul_add(weight, S::load(sum)).store(sum);
                 }
             }
         }
@@ -373,19 +382,19 @@ impl Merge<'_> {
 }
 
 #[inline(always)]
-fn dot<const FMA: bool>(a: &[f32], b: &[f32]) -> f32 {
-    let mut sums = [0.0f32; LANES];
-    for (a, b) in a.as_chunks::<LANES>().0.iter().zip(b.as_chunks::<LANES>().0) {
-        for i in 0..LANES {
-            sums[i] = fma::<FMA>(a[i], b[i], sums[i]);
-        }
+fn dot<S: Vector>(a: &[f32], b: &[Lane]) -> f32 {
+    let mut sums = S::splat(0.0);
+    for (a, b) in a.as_chunks::<LANES>().0.iter().zip(b) {
+        sums = S::load(a).mul_add(S::load(b), sums);
     }
+    let mut sum = [0.0; LANES];
+    sums.store(&mut sum);
     let mut width = LANES;
     while width > 1 {
         width /= 2;
         for i in 0..width {
-            sums[i] += sums[i + width];
+            sum[i] += sum[i + width];
         }
     }
-    sums[0]
+    sum[0]
 }

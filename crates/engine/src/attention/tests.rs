@@ -96,7 +96,7 @@ impl Case {
     }
 
     /// All results, with the dense tiles of each block in `splits` parts.
-    fn computed(&self, splits: usize) -> Vec<f32> {
+    fn computed<S: Vector>(&self, splits: usize) -> Vec<f32> {
         let views = self.views();
         let plan = Plan::new(&self.mask, self.tokens, self.cells, self.ratio);
         let mut scratch = Scratch::default();
@@ -111,11 +111,11 @@ impl Case {
                 for (i, partial) in partials.chunks_exact_mut(lanes).enumerate() {
                     let part = |i| i * block.dense.len() / splits;
                     let tiles = &block.dense[part(i)..part(i + 1)];
-                    Tiles { heads: &views, block, tiles, head }.compute::<false>(&mut scratch, partial);
+                    Tiles { heads: &views, block, tiles, head }.compute::<S>(&mut scratch, partial);
                 }
                 let merge = Merge { heads: &views, block, token: within, head, partials: &partials };
                 let mut row = vec![f32::NAN; self.ratio * self.dim];
-                merge.compute::<false>(&mut scratch, &mut row);
+                merge.compute::<S>(&mut scratch, &mut row);
                 out.extend(row);
             }
         }
@@ -123,8 +123,8 @@ impl Case {
     }
 
     #[track_caller]
-    fn check(&self, splits: usize) {
-        let computed = self.computed(splits);
+    fn check<S: Vector>(&self, splits: usize) {
+        let computed = self.computed::<S>(splits);
         let mut rows = computed.chunks_exact(self.dim);
         for token in 0..self.tokens {
             for head in 0..self.heads * self.ratio {
@@ -138,21 +138,20 @@ impl Case {
     }
 }
 
+/// Head size, query heads each, heads of keys and values, tokens, shared cells, own cells of each token.
+const CASES: [(usize, usize, usize, usize, usize, usize); 7] = [
+    (64, 3, 3, 16, 600, 20),
+    (64, 3, 3, 16, 0, 20),
+    (64, 1, 2, 4, 64, 0),
+    (128, 4, 2, 5, 130, 9),
+    (256, 4, 1, 2, 65, 3),
+    (32, 8, 1, 7, 31, 40),
+    (16, 2, 2, 61, 100, 1),
+];
+
 #[test]
 fn attention_is_what_its_definition_says() {
-    for (dim, ratio, heads, tokens, shared, own) in [
-        (64, 3, 3, 16, 600, 20),
-        (64, 3, 3, 16, 0, 20),
-        (64, 1, 2, 4, 64, 0),
-        (128, 4, 2, 5, 130, 9),
-        (256, 4, 1, 2, 65, 3),
-        (32, 8, 1, 7, 31, 40),
-        (16, 2, 2, 61, 100, 1),
-    ] {
-        for splits in [1, 2, 3] {
-            Case::new(dim, ratio, heads, tokens, shared, own).check(splits);
-        }
-    }
+    check_attention::<Lane>();
 }
 
 #[test]
@@ -165,7 +164,7 @@ fn a_causal_mask_and_finite_biases() {
             case.mask[token * case.cells + cell] = if visible { bias } else { UNSEEN };
         }
     }
-    case.check(2);
+    case.check::<Lane>(2);
 }
 
 #[test]
@@ -173,11 +172,11 @@ fn a_row_that_sees_nothing_is_zero_and_harms_no_other() {
     let mut case = Case::new(64, 3, 1, 8, 128, 4);
     let cells = case.cells;
     case.mask[2 * cells..3 * cells].fill(UNSEEN);
-    let rows = case.computed(1);
+    let rows = case.computed::<Lane>(1);
     assert!(rows.iter().all(|value| value.is_finite()));
     case.mask[2 * cells..3 * cells].fill(0);
     let before = 2 * 3 * 64;
-    assert_eq!(rows[..before], case.computed(1)[..before]);
+    assert_eq!(rows[..before], case.computed::<Lane>(1)[..before]);
 }
 
 #[test]
@@ -185,7 +184,7 @@ fn a_broken_key_is_noticed() {
     for (cell, what) in [(3, "a shared cell"), (610, "an own cell")] {
         let mut case = Case::new(64, 3, 1, 16, 600, 20);
         case.k[cell * 64] = 0x7e00;
-        assert!(case.computed(1).iter().any(|value| value.is_nan()), "{what}");
+        assert!(case.computed::<Lane>(1).iter().any(|value| value.is_nan()), "{what}");
     }
 }
 
@@ -221,17 +220,46 @@ fn sixteen_bit_floats_widen_exactly() {
     assert!(widen(0x7e01).is_nan());
 }
 
-#[test]
-fn exp_is_close_and_keeps_nan() {
+/// What every vector must do; each implementation's own tests call it.
+pub(crate) fn check_vector<S: Vector>() {
+    let map = |x: f32, f: &dyn Fn(S) -> S| {
+        let mut out = [0.0; LANES];
+        f(S::splat(x)).store(&mut out);
+        assert!(out.iter().all(|o| o.to_bits() == out[0].to_bits()), "{out:?}");
+        out[0]
+    };
     for step in 0..=8700 {
-        let x = -f64::from(step) / 100.0;
-        let (fused, plain) = (exp::<true>(x as f32), exp::<false>(x as f32));
-        for got in [fused, plain] {
-            let off = (f64::from(got) / f64::from(x as f32).exp() - 1.0).abs();
-            assert!(off < 3e-7, "e^{x} is not {got}");
+        let x = (-f64::from(step) / 100.0) as f32;
+        let got = map(x, &S::exp);
+        let off = (f64::from(got) / f64::from(x).exp() - 1.0).abs();
+        assert!(off < 3e-7, "e^{x} is not {got}");
+    }
+    assert_eq!(map(-105.0, &S::exp), 0.0);
+    assert_eq!(map(2.0 * LOWEST, &S::exp), 0.0);
+    assert!(map(f32::NAN, &S::exp).is_nan());
+    assert_eq!(map(f32::NAN, &|nan| nan.max(S::splat(2.0))), 2.0);
+    assert_eq!(map(3.0, &|x| x.max(S::splat(2.0))), 3.0);
+    assert_eq!(map(3.0, &|x| x.mul_add(S::splat(2.0), S::splat(1.0))), 7.0);
+    assert_eq!(map(3.0, &|x| x.mul(S::splat(2.0)).sub(S::splat(1.0)).add(S::splat(0.5))), 5.5);
+    let halves = std::array::from_fn(|i| 0x3c00 + i as u16 * 64);
+    let mut out = [0.0; LANES];
+    S::widen(&halves).store(&mut out);
+    assert_eq!(out, halves.map(widen));
+    let lane: Lane = std::array::from_fn(|i| i as f32);
+    S::load(&lane).store(&mut out);
+    assert_eq!(out, lane);
+}
+
+#[test]
+fn the_portable_vector() {
+    check_vector::<Lane>();
+}
+
+/// The same cases for another implementation.
+pub(crate) fn check_attention<S: Vector>() {
+    for (dim, ratio, heads, tokens, shared, own) in CASES {
+        for splits in [1, 2, 3] {
+            Case::new(dim, ratio, heads, tokens, shared, own).check::<S>(splits);
         }
     }
-    assert_eq!(exp::<true>(-88.0), 0.0);
-    assert_eq!(exp::<true>(2.0 * LOWEST), 0.0);
-    assert!(exp::<true>(f32::NAN).is_nan());
 }

@@ -11,9 +11,12 @@
 //! The interface tables are those of `ggml-backend-impl.h` (interface version 3), which is no public header: the
 //! engine's version is pinned, ggml compares the version on registration, and a test computes through them.
 
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
 use super::on_step;
 use crate::attention::{
-    Block, DIM_MAX, Heads, LANES, Lane, Merge, Plan, ROWS_MAX, Scratch, Tiles, partial_lanes,
+    Block, DIM_MAX, Heads, LANES, Lane, Merge, Plan, ROWS_MAX, Scratch, Tiles, Vector, partial_lanes,
 };
 use llama_cpp_sys_2 as sys;
 use std::cell::RefCell;
@@ -448,46 +451,40 @@ thread_local! {
 type Work = unsafe fn(*mut State, usize, usize, &mut Scratch);
 
 unsafe extern "C" fn on_dense(_: *mut sys::ggml_tensor, ith: c_int, nth: c_int, state: *mut c_void) {
-    let work: Work = best(dense_avx512, dense_avx2, dense_plain);
+    #[cfg(target_arch = "x86_64")]
+    let work = x86::best::<Work>([dense_avx512, dense_avx2, dense_plain]);
+    #[cfg(not(target_arch = "x86_64"))]
+    let work: Work = dense_plain;
     // SAFETY: the address given in `make_graph`; `best` chose what this processor can do.
     SCRATCH.with_borrow_mut(|scratch| unsafe { work(state.cast(), ith as usize, nth as usize, scratch) });
 }
 
 unsafe extern "C" fn on_merge(_: *mut sys::ggml_tensor, ith: c_int, nth: c_int, state: *mut c_void) {
-    let work: Work = best(merge_avx512, merge_avx2, merge_plain);
+    #[cfg(target_arch = "x86_64")]
+    let work = x86::best::<Work>([merge_avx512, merge_avx2, merge_plain]);
+    #[cfg(not(target_arch = "x86_64"))]
+    let work: Work = merge_plain;
     // SAFETY: as in `on_dense`.
     SCRATCH.with_borrow_mut(|scratch| unsafe { work(state.cast(), ith as usize, nth as usize, scratch) });
 }
 
-fn best(avx512: Work, avx2: Work, plain: Work) -> Work {
-    #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") {
-        return avx512;
-    } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-        return avx2;
-    }
-    let _ = (avx512, avx2);
-    plain
-}
-
 macro_rules! compiled {
     ($body:ident, $avx512:ident, $avx2:ident, $plain:ident) => {
-        #[cfg_attr(
-            target_arch = "x86_64",
-            target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,fma,avx2")
-        )]
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,fma,avx2,f16c")]
         unsafe fn $avx512(state: *mut State, ith: usize, nth: usize, scratch: &mut Scratch) {
             // SAFETY: the caller's promise.
-            unsafe { $body::<true>(state, ith, nth, scratch) }
+            unsafe { $body::<x86::Avx512>(state, ith, nth, scratch) }
         }
-        #[cfg_attr(target_arch = "x86_64", target_feature(enable = "avx2,fma"))]
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx2,fma,f16c")]
         unsafe fn $avx2(state: *mut State, ith: usize, nth: usize, scratch: &mut Scratch) {
             // SAFETY: the caller's promise.
-            unsafe { $body::<true>(state, ith, nth, scratch) }
+            unsafe { $body::<x86::Avx2>(state, ith, nth, scratch) }
         }
         unsafe fn $plain(state: *mut State, ith: usize, nth: usize, scratch: &mut Scratch) {
-            // SAFETY: the caller's promise. On other processors fused multiply-add is one instruction, too.
-            unsafe { $body::<{ cfg!(not(target_arch = "x86_64")) }>(state, ith, nth, scratch) }
+            // SAFETY: the caller's promise.
+            unsafe { $body::<Lane>(state, ith, nth, scratch) }
         }
     };
 }
@@ -499,7 +496,7 @@ compiled!(merge, merge_avx512, merge_avx2, merge_plain);
 /// # Safety
 /// `state` is prepared, and every thread calls this with a different `ith` below `nth`.
 #[inline(always)]
-unsafe fn dense<const FMA: bool>(state: *mut State, ith: usize, nth: usize, scratch: &mut Scratch) {
+unsafe fn dense<S: Vector>(state: *mut State, ith: usize, nth: usize, scratch: &mut Scratch) {
     // SAFETY: shared reads of what `prepare` wrote; each unit writes its own part of `partials`.
     unsafe {
         let (plan, splits) = (&(*state).plan, (*state).splits);
@@ -513,7 +510,7 @@ unsafe fn dense<const FMA: bool>(state: *mut State, ith: usize, nth: usize, scra
             let part = |split| split * block.dense.len() / splits;
             let tiles = &block.dense[part(split)..part(split + 1)];
             let partial = slice::from_raw_parts_mut(partials.add(unit * lanes), lanes);
-            Tiles { heads: &heads, block, tiles, head }.compute::<FMA>(scratch, partial);
+            Tiles { heads: &heads, block, tiles, head }.compute::<S>(scratch, partial);
         }
     }
 }
@@ -523,7 +520,7 @@ unsafe fn dense<const FMA: bool>(state: *mut State, ith: usize, nth: usize, scra
 /// # Safety
 /// As for [`dense`], after which every thread has passed a barrier.
 #[inline(always)]
-unsafe fn merge<const FMA: bool>(state: *mut State, ith: usize, nth: usize, scratch: &mut Scratch) {
+unsafe fn merge<S: Vector>(state: *mut State, ith: usize, nth: usize, scratch: &mut Scratch) {
     // SAFETY: shared reads; each (token, head) writes its own rows of the result, which are contiguous
     // (`ggml_flash_attn_ext` makes them so) and which no other view of this operation covers.
     unsafe {
@@ -546,7 +543,7 @@ unsafe fn merge<const FMA: bool>(state: *mut State, ith: usize, nth: usize, scra
                     partials: &partials[unit * lanes..][..splits * lanes],
                 };
                 let out = slice::from_raw_parts_mut(out.add((token * operation.heads + head) * row), row);
-                merge.compute::<FMA>(scratch, out);
+                merge.compute::<S>(scratch, out);
             }
         }
     }
