@@ -147,8 +147,8 @@ impl Drop for Model {
 struct Pool(sys::ggml_threadpool_t);
 impl Drop for Pool {
     fn drop(&mut self) {
-        // SAFETY: created by ggml_threadpool_new, freed once, after the context that used it.
         attention::use_pool(ptr::null_mut(), 1);
+        // SAFETY: created by ggml_threadpool_new, freed once, after the context that used it.
         unsafe { sys::ggml_threadpool_free(self.0) }
     }
 }

@@ -1,7 +1,7 @@
 //! The arithmetic: tiles for all rows of a block, single cells for single tokens, and putting both together.
 
 use super::plan::{Block, Tile};
-use super::{DIM_MAX, LANES, LOWEST, Lane, ROWS_MAX, TILE, VECTORS_MAX, Vector, at_least_lowest, widen};
+use super::{DIM_MAX, LANES, LOWEST, Lane, TILE, VECTORS_MAX, Vector, at_least_lowest, widen};
 
 /// The tensors of one operation.
 #[derive(Debug, Clone, Copy)]
@@ -67,6 +67,7 @@ pub struct Scratch {
     values: Vec<Lane>,
     weights: Vec<Lane>,
     sums: Vec<Lane>,
+    seen: Vec<usize>,
 }
 
 /// Lanes of a partial result: maximum, sum and weighted values of [`VECTORS_MAX`] vectors of rows.
@@ -286,98 +287,143 @@ fn accumulate<S: Vector, const V: usize, const U: usize>(
     }
 }
 
-/// The end of one token for one head of keys and values: its own cells, and the partial results of its block.
+/// The end of a block: the cells that its tokens do not share, and the partial results of its dense tiles.
 #[derive(Debug, Clone, Copy)]
 pub struct Merge<'a> {
     /// The tensors.
     pub heads: &'a Heads<'a>,
-    /// The token's block.
+    /// The block.
     pub block: &'a Block,
-    /// The token's number in the block.
-    pub token: usize,
-    /// Head of keys and values.
-    pub head: usize,
-    /// Partial results of the block for this head, one after the other.
+    /// Heads of keys and values.
+    pub count: usize,
+    /// Partial results of the block: for each head all its parts, one after the other.
     pub partials: &'a [Lane],
+    /// Of the block's tokens, those whose number leaves `share.0` when divided by `share.1`.
+    pub share: (usize, usize),
 }
 
 impl Merge<'_> {
-    /// Write the results of the token's query heads, `ratio × dim` numbers, to `out`.
+    /// Compute the results of the share's tokens, and `write` those of each: its number in the block, and the numbers of
+    /// all its query heads.
     #[inline(always)]
-    pub fn compute<S: Vector>(&self, scratch: &mut Scratch, out: &mut [f32]) {
+    pub fn compute<S: Vector>(&self, scratch: &mut Scratch, mut write: impl FnMut(usize, &[f32])) {
         let Heads { dim, ratio, .. } = *self.heads;
-        let cells = &self.block.sparse[self.token];
-        let each = cells.len().div_ceil(LANES);
-        scratch.weights.clear();
-        scratch.weights.resize(ratio * each, [LOWEST; LANES]);
-        scratch.sums.clear();
-        scratch.sums.resize(ratio * dim / LANES, [0.0; LANES]);
-        self.own_scores::<S>(cells, scratch.weights.as_flattened_mut());
-        let vectors = (self.block.tokens * ratio).div_ceil(LANES).min(VECTORS_MAX);
-        let mut totals = [0.0f32; ROWS_MAX];
-        for (j, total) in totals[..ratio].iter_mut().enumerate() {
-            let weights = &mut scratch.weights[j * each..][..each];
-            let row = self.token * ratio + j;
-            let (v, i) = (row / LANES, row % LANES);
-            let partials = || self.partials.chunks_exact(partial_lanes(dim));
-            let own = weights.as_flattened().iter().copied().fold(LOWEST, f32::max);
-            let top = partials().map(|partial| partial[v][i]).fold(own, f32::max);
-            for weight in weights.iter_mut() {
-                S::load(weight).sub(S::splat(top)).exp().store(weight);
-            }
-            *total = weights.as_flattened()[..cells.len()].iter().sum();
-            let sums = scratch.sums[j * dim / LANES..][..dim / LANES].as_flattened_mut();
-            for partial in partials() {
-                let mut share = [0.0; LANES];
-                S::splat(partial[v][i] - top).exp().store(&mut share);
-                let share = share[0];
-                *total += share * partial[VECTORS_MAX + v][i];
-                for (sum, lanes) in sums.iter_mut().zip(partial[2 * VECTORS_MAX..].chunks_exact(vectors)) {
-                    *sum += share * lanes[v][i];
-                }
-            }
+        let Scratch { weights, sums, seen, .. } = scratch;
+        let (first, step) = self.share;
+        let tokens = self.block.tokens.saturating_sub(first).div_ceil(step);
+        let rows = self.count * ratio;
+        seen.clear();
+        seen.resize(tokens, 0);
+        self.each_own(|token, _| seen[token] += 1);
+        let lanes = seen.iter().max().map_or(0, |most| most.div_ceil(LANES));
+        weights.clear();
+        weights.resize(tokens * rows * lanes, [LOWEST; LANES]);
+        sums.clear();
+        sums.resize(tokens * rows * dim / LANES, [0.0; LANES]);
+
+        seen.fill(0);
+        self.score::<S>(weights.as_flattened_mut(), lanes * LANES, seen);
+        for row in 0..tokens * rows {
+            let (token, head) = (first + row / rows * step, row % rows);
+            let weights = &mut weights[row * lanes..][..lanes];
+            let sums = &mut sums[row * dim / LANES..][..dim / LANES];
+            self.weigh::<S>(token * ratio + head % ratio, head / ratio, weights, sums.as_flattened_mut());
         }
-        self.own_values::<S>(cells, scratch.weights.as_flattened(), &mut scratch.sums);
-        let rows = out.chunks_exact_mut(dim).zip(scratch.sums.as_flattened().chunks_exact(dim));
-        for ((out, sums), total) in rows.zip(&totals) {
-            let share = if *total == 0.0 { 0.0 } else { 1.0 / total };
-            for (out, sum) in out.iter_mut().zip(sums) {
-                *out = sum * share;
+        seen.fill(0);
+        self.accumulate::<S>(weights.as_flattened(), lanes * LANES, seen, sums);
+        for (i, sums) in sums.chunks_exact(rows * dim / LANES).enumerate() {
+            write(first + i * step, sums.as_flattened());
+        }
+    }
+
+    /// Call `f` with (number of the token in the share, cell), in the order of cells.
+    #[inline(always)]
+    fn each_own(&self, mut f: impl FnMut(usize, usize)) {
+        let (first, step) = self.share;
+        for &(cell, token) in &self.block.own {
+            if token as usize % step == first {
+                f(token as usize / step, cell as usize);
             }
         }
     }
 
+    /// Scores of own cells into rows of `width` numbers: (token, head).
     #[inline(always)]
-    fn own_scores<S: Vector>(&self, cells: &[u32], weights: &mut [f32]) {
+    fn score<S: Vector>(&self, weights: &mut [f32], width: usize, seen: &mut [usize]) {
         let Heads { dim, ratio, scale, .. } = *self.heads;
-        let token = self.block.token + self.token;
-        let each = cells.len().next_multiple_of(LANES);
         let mut room = [[0.0f32; LANES]; DIM_MAX / LANES];
         let key = &mut room[..dim / LANES];
-        for (at, &cell) in cells.iter().enumerate() {
-            let cell = cell as usize;
-            widen_all::<S>(self.heads.key(cell, self.head), key);
+        self.each_own(|number, cell| {
+            let token = self.block.token + self.share.0 + number * self.share.1;
             let masked = self.heads.masked(token, cell);
-            for j in 0..ratio {
-                let product = dot::<S>(self.heads.query(token, self.head * ratio + j), key);
-                weights[j * each + at] = at_least_lowest(product * scale + masked);
+            for head in 0..self.count {
+                widen_all::<S>(self.heads.key(cell, head), key);
+                for head in head * ratio..(head + 1) * ratio {
+                    let product = dot::<S>(self.heads.query(token, head), key);
+                    let at = (number * self.count * ratio + head) * width + seen[number];
+                    weights[at] = at_least_lowest(product * scale + masked);
+                }
             }
+            seen[number] += 1;
+        });
+    }
+
+    /// Scores of one row into its weights, which together with those of the partial results are 1; the partial results
+    /// into `sums`. `row` is the row's number among those of its head.
+    #[inline(always)]
+    fn weigh<S: Vector>(&self, row: usize, head: usize, weights: &mut [Lane], sums: &mut [f32]) {
+        let Heads { dim, ratio, .. } = *self.heads;
+        let vectors = (self.block.tokens * ratio).div_ceil(LANES);
+        let (v, i) = (row / LANES, row % LANES);
+        let parts = self.partials.len() / self.count;
+        let partials = || self.partials[head * parts..][..parts].chunks_exact(partial_lanes(dim));
+        let own = weights.as_flattened().iter().copied().fold(LOWEST, f32::max);
+        let top = partials().map(|partial| partial[v][i]).fold(own, f32::max);
+        let mut total = S::splat(0.0);
+        for weight in weights.iter_mut() {
+            let of_cells = S::load(weight).sub(S::splat(top)).exp();
+            of_cells.store(weight);
+            total = total.add(of_cells);
+        }
+        let mut total = sum_of(total);
+        let factor = |partial: &[Lane]| {
+            let mut factor = [0.0; LANES];
+            S::splat(partial[v][i] - top).exp().store(&mut factor);
+            factor[0]
+        };
+        for partial in partials() {
+            total += factor(partial) * partial[VECTORS_MAX + v][i];
+        }
+        // A row that sees nothing has no average.
+        let share = if total == 0.0 { 0.0 } else { 1.0 / total };
+        for partial in partials() {
+            let factor = factor(partial) * share;
+            for (sum, lanes) in sums.iter_mut().zip(partial[2 * VECTORS_MAX..].chunks_exact(vectors)) {
+                *sum += factor * lanes[v][i];
+            }
+        }
+        for weight in weights.iter_mut() {
+            S::load(weight).mul(S::splat(share)).store(weight);
         }
     }
 
+    /// Add the values of own cells by their weights.
     #[inline(always)]
-    fn own_values<S: Vector>(&self, cells: &[u32], weights: &[f32], sums: &mut [Lane]) {
+    fn accumulate<S: Vector>(&self, weights: &[f32], width: usize, seen: &mut [usize], sums: &mut [Lane]) {
         let Heads { dim, ratio, .. } = *self.heads;
-        let each = cells.len().next_multiple_of(LANES);
-        for (at, &cell) in cells.iter().enumerate() {
-            let value = self.heads.value(cell as usize, self.head).as_chunks::<LANES>().0;
-            for j in 0..ratio {
-                let weight = S::splat(weights[j * each + at]);
-                for (sum, value) in sums[j * dim / LANES..].iter_mut().zip(value) {
-                    S::widen(value).mul_add(weight, S::load(sum)).store(sum);
+        self.each_own(|number, cell| {
+            for head in 0..self.count {
+                let value = self.heads.value(cell, head).as_chunks::<LANES>().0;
+                for head in head * ratio..(head + 1) * ratio {
+                    let row = number * self.count * ratio + head;
+                    let weight = S::splat(weights[row * width + seen[number]]);
+                    for (sum, value) in sums[row * dim / LANES..].iter_mut().zip(value) {
+                        S::widen(value).mul_add(weight, S::load(sum)).store(sum);
+                    }
                 }
             }
-        }
+            seen[number] += 1;
+        });
     }
 }
 
@@ -387,8 +433,14 @@ fn dot<S: Vector>(a: &[f32], b: &[Lane]) -> f32 {
     for (a, b) in a.as_chunks::<LANES>().0.iter().zip(b) {
         sums = S::load(a).mul_add(S::load(b), sums);
     }
+    sum_of(sums)
+}
+
+/// The sum of sixteen numbers, in pairs.
+#[inline(always)]
+fn sum_of<S: Vector>(numbers: S) -> f32 {
     let mut sum = [0.0; LANES];
-    sums.store(&mut sum);
+    numbers.store(&mut sum);
     let mut width = LANES;
     while width > 1 {
         width /= 2;

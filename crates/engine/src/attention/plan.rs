@@ -30,8 +30,9 @@ pub struct Block {
     pub tokens: usize,
     /// What is computed for all of them.
     pub dense: Vec<Tile>,
-    /// For each of them, the cells it sees outside of the dense tiles.
-    pub sparse: Vec<Vec<u32>>,
+    /// What they see outside of the dense tiles: (cell, number of the token in the block), in the order of cells, which
+    /// is that of memory.
+    pub own: Vec<(u32, u32)>,
 }
 
 /// How a mask is worked through.
@@ -49,17 +50,11 @@ impl Plan {
         let block = |token| Block::new(mask, token, each.min(tokens - token), cells);
         Self { blocks: (0..tokens).step_by(each).map(block).collect() }
     }
-
-    /// The block and the number within it of a token.
-    pub fn find(&self, token: usize) -> (usize, usize) {
-        let each = self.blocks.first().map_or(1, |block| block.tokens);
-        (token / each, token % each)
-    }
 }
 
 impl Block {
     fn new(mask: &[u16], token: usize, tokens: usize, cells: usize) -> Self {
-        let mut block = Self { token, tokens, dense: Vec::new(), sparse: vec![Vec::new(); tokens] };
+        let mut block = Self { token, tokens, dense: Vec::new(), own: Vec::new() };
         for start in (0..cells).step_by(TILE) {
             let len = TILE.min(cells - start);
             let rows = || (token..token + tokens).map(|t| &mask[t * cells + start..][..len]);
@@ -71,9 +66,9 @@ impl Block {
             if live * DENSE_ONE_IN >= all {
                 block.dense.push(Tile { start, len, clear: count(SEEN) == all });
             } else if live > 0 {
-                for (seen, row) in block.sparse.iter_mut().zip(rows()) {
-                    let visible = row.iter().enumerate().filter(|(_, cell)| **cell != UNSEEN);
-                    seen.extend(visible.map(|(i, _)| (start + i) as u32));
+                for cell in 0..len {
+                    let seeing = rows().enumerate().filter(|(_, row)| row[cell] != UNSEEN);
+                    block.own.extend(seeing.map(|(token, _)| ((start + cell) as u32, token as u32)));
                 }
             }
         }

@@ -127,9 +127,11 @@ impl Operation {
     /// # Safety
     /// The tensors have data, which nobody writes while the views are used.
     unsafe fn views<'a>(&self) -> Heads<'a> {
-        // SAFETY: a tensor's data spans from its first to its last element; strides are multiples of the element size
-        // (checked in `of`).
+        /// # Safety
+        /// As for `views`.
         unsafe fn all<'a, T>(tensor: *const sys::ggml_tensor) -> &'a [T] {
+            // SAFETY: a tensor's data spans from its first to its last element; strides are multiples of the element
+            // size (checked in `of`).
             unsafe {
                 let t = &*tensor;
                 let last: usize = (0..4).map(|i| (t.ne[i] as usize - 1) * t.nb[i]).sum();
@@ -248,7 +250,7 @@ impl State {
             self.planned.1 = ratio;
         }
         let units = heads * self.plan.blocks.len();
-        self.splits = if units % threads == 0 || units > 4 * threads { 1 } else { threads };
+        self.splits = if units.is_multiple_of(threads) || units > 4 * threads { 1 } else { threads };
         self.partials.resize(units * self.splits * partial_lanes(dim), [0.0; LANES]);
         self.base = self.partials.as_mut_ptr();
         self.operation = Some(operation);
@@ -310,7 +312,7 @@ macro_rules! compiled {
 compiled!(dense, dense_avx512, dense_avx2, dense_plain);
 compiled!(merge, merge_avx512, merge_avx2, merge_plain);
 
-/// Units of this thread: (head of keys and values, block, split), numbered in this order.
+/// Units of this thread: (block, head of keys and values, split), numbered in this order.
 ///
 /// # Safety
 /// `state` is prepared, and every thread calls this with a different `ith` below `nth`.
@@ -324,7 +326,7 @@ unsafe fn dense<S: Vector>(state: *mut State, ith: usize, nth: usize, scratch: &
         let partials = (*state).base;
         for unit in (ith..operation.heads * plan.blocks.len() * splits).step_by(nth) {
             let (split, rest) = (unit % splits, unit / splits);
-            let (number, head) = (rest % plan.blocks.len(), rest / plan.blocks.len());
+            let (head, number) = (rest % operation.heads, rest / operation.heads);
             let block: &Block = &plan.blocks[number];
             let part = |split| split * block.dense.len() / splits;
             let tiles = &block.dense[part(split)..part(split + 1)];
@@ -334,13 +336,13 @@ unsafe fn dense<S: Vector>(state: *mut State, ith: usize, nth: usize, scratch: &
     }
 }
 
-/// Tokens of this thread, for all heads.
+/// This thread's tokens of every block, for all heads.
 ///
 /// # Safety
 /// As for [`dense`], after which every thread has passed a barrier.
 #[inline(always)]
 unsafe fn merge<S: Vector>(state: *mut State, ith: usize, nth: usize, scratch: &mut Scratch) {
-    // SAFETY: shared reads; each (token, head) writes its own rows of the result, which are contiguous
+    // SAFETY: shared reads; each token writes its own row of the result, which is contiguous
     // (`ggml_flash_attn_ext` makes them so) and which no other view of this operation covers.
     unsafe {
         let state: *const State = state;
@@ -348,22 +350,15 @@ unsafe fn merge<S: Vector>(state: *mut State, ith: usize, nth: usize, scratch: &
         let Some(operation) = (*state).operation else { return };
         let (views, lanes) = (operation.views(), partial_lanes(operation.dim));
         let partials = &(*state).partials;
-        let row = operation.ratio * operation.dim;
+        let width = operation.heads * operation.ratio * operation.dim;
         let out = (*operation.out).data.cast::<f32>();
-        for token in (ith..operation.tokens).step_by(nth) {
-            let (number, within) = plan.find(token);
-            for head in 0..operation.heads {
-                let unit = (head * plan.blocks.len() + number) * splits;
-                let merge = Merge {
-                    heads: &views,
-                    block: &plan.blocks[number],
-                    token: within,
-                    head,
-                    partials: &partials[unit * lanes..][..splits * lanes],
-                };
-                let out = slice::from_raw_parts_mut(out.add((token * operation.heads + head) * row), row);
-                merge.compute::<S>(scratch, out);
-            }
+        let each = operation.heads * splits * lanes;
+        for (block, partials) in plan.blocks.iter().zip(partials.chunks_exact(each)) {
+            let merge = Merge { heads: &views, block, count: operation.heads, partials, share: (ith, nth) };
+            merge.compute::<S>(scratch, |token, row| {
+                let to = out.add((block.token + token) * width);
+                slice::from_raw_parts_mut(to, width).copy_from_slice(row);
+            });
         }
     }
 }
