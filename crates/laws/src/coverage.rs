@@ -28,6 +28,7 @@ pub mod pass;
 pub mod populations;
 mod simplex;
 pub mod simulation;
+mod spread;
 pub mod study;
 
 use crate::random::Random;
@@ -129,13 +130,5 @@ impl Tally {
         }
         let rows = self.0.iter().zip(drawn).filter(|(_, drawn)| *drawn > 0.0);
         Self(rows.map(|((counts, _), drawn)| (*counts, drawn)).collect())
-    }
-
-    /// Without one of the tasks that have the counts of row `row`.
-    pub fn without_one(&self, row: usize) -> Self {
-        let mut rest = self.clone();
-        rest.0[row].1 -= 1.0;
-        rest.0.retain(|(_, weight)| *weight > 0.0);
-        rest
     }
 }

@@ -11,12 +11,17 @@
 //! is the mean over them of what they predict **for these very tasks** (each task's posterior given its own counts, so
 //! tasks that passed are not forgotten). The hard population lies at 1/8, 1/32 and 1/256 of a pass in as many samples as
 //! were drawn, or never passes: places that follow the reach of the samples, so that the law behaves alike at 10 and at
-//! 10,000 samples. Intervals are those of the posterior distribution, for tasks of this kind at large.
+//! 10,000 samples.
+//!
+//! Intervals are for tasks of this kind at large, and as wide as the wider of two: the error of a mean over tasks, which
+//! differ (that is what matters where k is within the samples), and the spread of the distributions that the counts
+//! leave open (that is what matters beyond).
 //!
 //! Every distribution is a set of weights on a grid of logits plus an atom at zero, so that a likelihood is a dot
 //! product, and a mixture of populations costs nothing new.
 
 use super::Tally;
+use super::spread::{around, stretch, stretch_slope};
 use crate::interval::Interval;
 
 /// Logits of the grid of pass probabilities: from 4·10⁻⁸ (below, the atom at zero does: no one draws 10⁷ samples) …
@@ -26,15 +31,15 @@ const LOGIT_STEP: f64 = 0.2;
 /// … up to 0.998.
 const LOGITS: usize = 117;
 /// Means of the visible population: as wide as the grid, without preference.
-const MEANS: std::ops::RangeInclusive<i32> = -35..=9;
+const MEANS: std::ops::RangeInclusive<i32> = -46..=12;
 /// Logits from one mean to the next.
-const MEAN_STEP: f64 = 0.4;
+const MEAN_STEP: f64 = 0.3;
 /// Smallest deviation of the visible population: its tasks differ by a third.
 const DEVIATION_MIN: f64 = 0.3;
-/// Each deviation over the one before; twelve of them reach 5.4, where pass probabilities span nine decades.
-const DEVIATION_GROWTH: f64 = 1.3;
+/// Each deviation over the one before; seventeen of them reach 5.5, where pass probabilities span nine decades.
+const DEVIATION_GROWTH: f64 = 1.2;
 /// Deviations in all.
-const DEVIATIONS: i32 = 12;
+const DEVIATIONS: i32 = 17;
 /// Centre and deviation of the logarithm of the deviation: repeated sampling of language models finds 1 to 3.
 const LN_DEVIATION: [f64; 2] = [0.4, 0.5];
 /// Share of the hard population.
@@ -174,6 +179,11 @@ impl Populations {
         if tasks == 0.0 {
             return self.coverage(k);
         }
+        self.rows(k).iter().zip(&self.row_weights).map(|(row, weight)| row * weight).sum::<f64>() / tasks
+    }
+
+    /// For each row of the tally, the probability that `k` samples of such a task hold a pass.
+    fn rows(&self, k: f64) -> Vec<f64> {
         let missed: Vec<f64> = grid().map(|p| (k * (-p).ln_1p()).exp()).collect();
         let missed_rows: Vec<Vec<f64>> = self
             .likelihoods
@@ -183,48 +193,39 @@ impl Populations {
         let of = |weights: &[Vec<f64>], rows: &[Vec<f64>]| -> Vec<Vec<f64>> {
             weights.iter().map(|one| rows.iter().map(|row| dot(one, row)).collect()).collect()
         };
-        let (all, missed) = ([&self.visible, &self.hard], [&self.visible, &self.hard]);
-        let all = all.map(|weights| of(weights, &self.likelihoods));
-        let missed = missed.map(|weights| of(weights, &missed_rows));
-        let mut sum = 0.0;
+        let both = [&self.visible, &self.hard];
+        let all = both.map(|weights| of(weights, &self.likelihoods));
+        let missed = both.map(|weights| of(weights, &missed_rows));
+        let mut rows = vec![0.0; self.row_weights.len()];
         for member in &self.members {
             let mix = |of: &[Vec<Vec<f64>>; 2], row: usize| {
                 (1.0 - member.share) * of[0][member.visible][row] + member.share * of[1][member.hard][row]
             };
-            for (row, weight) in self.row_weights.iter().enumerate() {
-                let seen = mix(&all, row).max(f64::MIN_POSITIVE);
-                sum += member.weight * weight * (1.0 - mix(&missed, row) / seen);
+            for (at, row) in rows.iter_mut().enumerate() {
+                *row += member.weight * (1.0 - mix(&missed, at) / mix(&all, at).max(f64::MIN_POSITIVE));
             }
         }
-        (sum / tasks).clamp(0.0, 1.0)
+        rows.iter().map(|row| row.clamp(0.0, 1.0)).collect()
     }
 
     /// The range that holds coverage of tasks of this kind at `k` samples with probability `level`.
-    pub fn interval(&self, k: f64, level: f64) -> Interval {
-        let mut each: Vec<(f64, f64)> =
-            self.coverages(k).into_iter().zip(self.members.iter().map(|member| member.weight)).collect();
-        each.sort_unstable_by(|a, b| a.0.total_cmp(&b.0));
-        let outside = (1.0 - level) / 2.0;
-        Interval { low: quantile(&each, outside), high: quantile(&each, 1.0 - outside) }
+    pub fn interval(&self, k: f64, level: f64) -> Option<Interval> {
+        let rows = self.rows(k);
+        let tasks: f64 = self.row_weights.iter().sum();
+        let moment = |power: i32, about: f64| -> f64 {
+            let rows = rows.iter().zip(&self.row_weights);
+            rows.map(|(row, weight)| weight * (row - about).powi(power)).sum::<f64>() / tasks
+        };
+        let estimate = if tasks > 1.0 { moment(1, 0.0) } else { self.coverage(k) };
+        let of_tasks = if tasks > 1.0 { (moment(2, estimate) / (tasks - 1.0)).sqrt() } else { 0.0 };
+        let each: Vec<f64> = self.coverages(k).into_iter().map(stretch).collect();
+        let weighted = |of: &dyn Fn(f64) -> f64| -> f64 {
+            self.members.iter().zip(&each).map(|(member, &value)| member.weight * of(value)).sum()
+        };
+        let centre = weighted(&|value| value);
+        let of_members = weighted(&|value| (value - centre).powi(2)).sqrt();
+        around(estimate, (of_tasks * stretch_slope(estimate)).max(of_members), tasks, level)
     }
-}
-
-/// The value below which the share `p` of the weight lies, between two by interpolation.
-fn quantile(sorted: &[(f64, f64)], p: f64) -> f64 {
-    let mut before: Option<(f64, f64)> = None;
-    let mut sum = 0.0;
-    for &(value, weight) in sorted {
-        let middle = sum + weight / 2.0;
-        if middle >= p {
-            return match before {
-                Some((last, at)) => last + (value - last) * (p - at) / (middle - at),
-                None => value,
-            };
-        }
-        sum += weight;
-        before = Some((value, middle));
-    }
-    before.map_or(f64::NAN, |(last, _)| last)
 }
 
 /// `p^c (1−p)^(n−c)` over the grid, the largest being one.
