@@ -122,7 +122,7 @@ fn model_text(report: &CoverageReport, model: &ModelCoverage) -> String {
         row.push(table::figure_or_missing(found.held_out_deviance));
         rows.add_row(row);
     }
-    let mut counted = vec!["counted: unbiased pass@k".to_owned()];
+    let mut counted = vec!["counted: pass@k".to_owned()];
     counted.extend(report.at.iter().map(|k| match model.pass_at_k.get(k).copied().flatten() {
         Some(found) if found.problems == model.problems => figure(found.value),
         Some(found) => format!("{} (of {})", figure(found.value), found.problems),

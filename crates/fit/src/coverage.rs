@@ -324,10 +324,11 @@ impl CoverageReport {
         let next = AtomicUsize::new(0);
         let results: Mutex<Vec<(usize, Result<ModelCoverage, CountsError>)>> = Mutex::new(Vec::new());
         let work = || {
-            while let Some(model) = input.models.get(next.fetch_add(1, Ordering::Relaxed)) {
+            loop {
+                let at = next.fetch_add(1, Ordering::Relaxed);
+                let Some(model) = input.models.get(at) else { break };
                 let result = ModelCoverage::new(model, input);
                 done(&model.model);
-                let at = input.models.iter().position(|other| other.model == model.model).unwrap_or_default();
                 // A poisoned lock is a panic of another thread, which the scope passes on.
                 if let Ok(mut results) = results.lock() {
                     results.push((at, result));
@@ -411,9 +412,9 @@ impl LawCoverage {
 /// What each law is, for readers of a table.
 pub fn describe(law: Law) -> &'static str {
     match law {
-        Law::Populations => "average over two populations of tasks",
+        Law::Populations => "average of populations",
         Law::BetaBinomial => "beta-binomial",
-        Law::ZeroInflated => "beta-binomial with unsolvable tasks",
+        Law::ZeroInflated => "with unsolvable tasks",
         Law::ExpPower => "exp(−a·k^−b)",
         Law::Stretched => "1 − exp(−α·k^β)",
     }
