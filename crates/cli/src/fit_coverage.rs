@@ -90,8 +90,8 @@ fn text(report: &CoverageReport) -> String {
     let about = format!(
         "* the law to go by. Coverage: expected share of these problems that k samples each solve, estimated from the \
          counts; in brackets where that of such problems lies at {} % confidence. Deviance: of the first passes of \
-         held-out problems, under the law fitted to a quarter of the samples of others; less is better.",
-        figure(report.level * 100.0)
+         held-out problems under the law fitted to others, with all their samples and with a quarter; less is better.",
+        (report.level * 1e3).round() / 10.0
     );
     format!("{}\n {}\n {}\n", models.join("\n"), paragraph(&about), paragraph(&joint))
 }

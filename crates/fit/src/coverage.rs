@@ -412,7 +412,7 @@ impl LawCoverage {
 /// What each law is, for readers of a table.
 pub fn describe(law: Law) -> &'static str {
     match law {
-        Law::Populations => "average of populations",
+        Law::Populations => "two populations",
         Law::BetaBinomial => "beta-binomial",
         Law::ZeroInflated => "with unsolvable tasks",
         Law::ExpPower => "exp(−a·k^−b)",
