@@ -8,6 +8,7 @@ mod bench;
 mod devices;
 mod doctor;
 mod fit;
+mod fit_coverage;
 mod inspect;
 mod metrics;
 mod models;

@@ -15,9 +15,11 @@
 //! | [`workload`] | what a measured model would do under a workload that was not measured |
 //! | [`predict`] | what a model that was never run will do |
 //! | [`metrics`] | the three metrics of every stored run |
+//! | [`coverage`] | counts of repeated sampling into coverage at many samples |
 //! | [`chart`] | pictures of the laws, as SVG |
 
 pub mod chart;
+pub mod coverage;
 mod error;
 pub mod joint;
 pub mod laws;

@@ -3,6 +3,7 @@
 //! Real workers on a tiny model with random weights: what they say means nothing, what it costs is measured.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+mod coverage;
 mod home;
 mod sweeps;
 
@@ -37,6 +38,12 @@ fn what_is_wrong_is_said_and_coded() {
         (&["profile", "tiny", "--half-width", "nan"], 2, &["between 0 and 1"]),
         (&["profile", "tiny", "--interference-max", "-1"], 2, &["between 0 and 1"]),
         (&["fit"], 1, &["nothing has been measured yet", "qeil profile"]),
+        (&["fit", "coverage"], 2, &["--counts"]),
+        (&["fit", "coverage", "--counts", "none.csv"], 1, &["none.csv"]),
+        (&["fit", "coverage", "--counts", "text.gguf"], 1, &["text.gguf", "no column \"model\""]),
+        (&["fit", "coverage", "--counts", "none.csv", "--at", "0"], 2, &["--at"]),
+        (&["fit", "coverage", "--counts", "none.csv", "--level", "1"], 2, &["between 0.5 and 0.99"]),
+        (&["fit", "--json", "coverage", "--counts", "none.csv"], 2, &["--json"]),
         (&["predict", "tiny"], 1, &["nothing has been measured yet"]),
         (&["metrics", "--price-usd", "-5"], 2, &["between 0"]),
         (&["synth", "no-such-shape"], 1, &["no-such-shape"]),
