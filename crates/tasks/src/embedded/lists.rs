@@ -22,12 +22,12 @@ pub(super) fn order(number: usize, draw: &mut Draw) -> Question {
         _ => (10, 999),
     };
     if high == 0 {
-        let words = draw.some(&LONG, count);
+        let words = shuffled(draw, &LONG, count);
         let mut sorted = words.clone();
         sorted.sort_unstable();
         return Question::words(alphabet, format!("Sort by the alphabet: {}", list(&words)), list(&sorted));
     }
-    let numbers = draw.numbers(count, 1, high);
+    let numbers = shuffled(draw, &(1..=high).collect::<Vec<_>>(), count);
     let mut sorted = numbers.clone();
     sorted.sort_unstable();
     if (9..12).contains(&number) || number == 19 {
@@ -107,6 +107,16 @@ fn all_by_height(people: &[&str], draw: &mut Draw) -> Question {
     let example =
         ("Tom is taller than Sam. Max is taller than Tom. Name all, the shortest first.", "Sam, Tom, Max");
     Question::words(example, format!("{} Name all, the shortest first.", facts.join(" ")), list(&upwards))
+}
+
+/// So many of them, not in order, upwards or downwards, by chance.
+fn shuffled<T: Clone + Ord>(draw: &mut Draw, all: &[T], count: usize) -> Vec<T> {
+    loop {
+        let drawn = draw.some(all, count);
+        if !drawn.is_sorted() && !drawn.iter().rev().is_sorted() {
+            return drawn;
+        }
+    }
 }
 
 fn list<T: Display>(items: &[T]) -> String {

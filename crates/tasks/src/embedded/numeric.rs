@@ -7,33 +7,33 @@ pub(super) fn arithmetic(number: usize, draw: &mut Draw) -> Question {
     let example = ("What is 2 + 6?", "8");
     let mut from = |low: i64, high: i64| draw.within(low, high);
     let (sum, answer) = match number {
-        0..3 => {
+        0..5 => {
             let (a, b) = (from(2, 9), from(2, 9));
             (format!("{a} + {b}"), a + b)
         }
-        3..6 => {
-            let (a, b) = (from(11, 49), from(11, 49));
-            (format!("{a} + {b}"), a + b)
-        }
-        6..9 => {
-            let (a, b) = (from(50, 99), from(11, 49));
+        5..7 => {
+            let (a, b) = (from(11, 19), from(2, 9));
             (format!("{a} - {b}"), a - b)
         }
+        7..9 => {
+            let (a, b) = (from(21, 89), from(2, 9));
+            (format!("{a} + {b}"), a + b)
+        }
         9..11 => {
-            let (a, b) = (from(12, 29), from(3, 9));
+            let (a, b) = (from(3, 9), from(3, 9));
             (format!("{a} * {b}"), a * b)
         }
         11..13 => {
-            let (a, b, c) = (from(11, 39), from(11, 39), from(3, 9));
-            (format!("{a} + {b} - {c}"), a + b - c)
+            let (a, b) = (from(11, 49), from(11, 49));
+            (format!("{a} + {b}"), a + b)
         }
         13..15 => {
-            let (a, b, c) = (from(6, 19), from(3, 9), from(11, 49));
-            (format!("{a} * {b} + {c}"), a * b + c)
+            let (a, b, c) = (from(11, 39), from(3, 9), from(3, 9));
+            (format!("{a} + {b} - {c}"), a + b - c)
         }
         15..17 => {
-            let (a, b) = (from(123, 987), from(23, 98));
-            (format!("{a} * {b}"), a * b)
+            let (a, b, c) = (from(6, 19), from(3, 9), from(11, 49));
+            (format!("{a} * {b} + {c}"), a * b + c)
         }
         17 => {
             let (a, b, c, d) = (from(12, 49), from(12, 49), from(3, 9), from(12, 49));
