@@ -118,6 +118,9 @@ fn schemas_point_nowhere_else() {
         json!({"type": "json_schema", "schema": inside}),
         &[("[[], [[]]]", true, Some("[[],[[]]]")), ("[1]", false, Some("[1]"))],
     );
+    // A schema that is nothing but itself says nothing; the answer is a verdict, not an overflow.
+    let circle = verifier(json!({"type": "json_schema", "schema": {"$ref": "#"}}));
+    circle.verify("[1]", &Judge::default());
     // A pattern that makes a backtracking engine run for ever.
     let slow = verifier(json!({"type": "json_schema", "schema": {"type": "string", "pattern": "^(a|a)*$"}}));
     assert!(!slow.verify(&format!("\"{}b\"", "a".repeat(100_000)), &Judge::default()).passed);
