@@ -38,7 +38,7 @@ fn a_seed_makes_one_set() {
 
 fn asked(task: &Task) -> &str {
     let Prompt::Messages(messages) = &task.prompt else { panic!("{:?}", task.prompt) };
-    &messages.last().unwrap().content
+    &messages.last().expect("a message").content
 }
 
 /// An answer as a model would write it passes, bare and in a sentence; the example's does not (but by chance), nor
@@ -91,7 +91,7 @@ fn evaluate(sum: &str) -> i64 {
     for term in sum.replace("- ", "+ -").split(" + ").flat_map(|term| term.split(" +")) {
         total += term
             .split('*')
-            .map(|factor| factor.trim().replace(' ', "").parse::<i64>().unwrap())
+            .map(|factor| factor.trim().replace(' ', "").parse::<i64>().expect("a number"))
             .product::<i64>();
     }
     total

@@ -112,11 +112,11 @@ fn verifiers() -> Vec<Verifier> {
         json!({"type": "agreement", "extract": {"type": "choice", "choices": 4}}),
     ]
     .into_iter()
-    .map(|json| serde_json::from_value(json).unwrap())
+    .map(|json| serde_json::from_value(json).expect("a verifier"))
     .collect();
-    all.push(Verifier::Regex { pattern: Pattern::new(r"(?s)(a|b)*c.{1,50}42$").unwrap() });
+    all.push(Verifier::Regex { pattern: Pattern::new(r"(?s)(a|b)*c.{1,50}42$").expect("a verifier") });
     let schema = json!({"type": "object", "properties": {"a": {"type": "string", "pattern": "^(a+)+$"}}});
-    all.push(Verifier::JsonSchema { schema: Schema::new(schema).unwrap() });
+    all.push(Verifier::JsonSchema { schema: Schema::new(schema).expect("a verifier") });
     all
 }
 

@@ -4,9 +4,9 @@ use qeil_tasks::{Task, TaskSet};
 use serde_json::{Value, json};
 
 fn validator() -> jsonschema::Validator {
-    let schema: Value = serde_json::from_str(include_str!("../schema/task.schema.json")).unwrap();
-    jsonschema::meta::validate(&schema).unwrap();
-    jsonschema::options().offline().build(&schema).unwrap()
+    let schema: Value = serde_json::from_str(include_str!("../schema/task.schema.json")).expect("JSON");
+    jsonschema::meta::validate(&schema).expect("a schema");
+    jsonschema::options().offline().build(&schema).expect("a schema")
 }
 
 /// Changes of a good task: a pointer, what to put there (or to remove), whether it is still a task.

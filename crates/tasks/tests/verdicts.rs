@@ -4,7 +4,7 @@ use qeil_tasks::{Judge, Verifier, extract::Extraction, number::Number, verifier:
 use serde_json::{Value, json};
 
 fn verifier(json: Value) -> Verifier {
-    serde_json::from_value(json).unwrap()
+    serde_json::from_value(json).expect("a verifier")
 }
 
 fn check(json: Value, cases: &[(&str, bool, Option<&str>)]) {
