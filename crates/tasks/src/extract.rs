@@ -10,7 +10,7 @@
 //! 4. the last sentence that states it: the word *answer* (for letters also *option* and *choice*), then within
 //!    [`SUBJECT_BYTES_MAX`] bytes of the line a colon, an equals sign, *is*, *are*, *was*, *be* or *equals*; where
 //!    nothing follows on the line, the next line counts;
-//! 5. a sort's own last resort: [`number`], [`text`], [`choice`], [`json`], [`python`] say which.
+//! 5. a sort's own last resort: [`number`], [`text`], [`choice`], [`json()`], [`python`] say which.
 //!
 //! A place that names an answer and takes it back (a range, "5 or 6", "A or B") is an answer not given: nothing
 //! further down is looked at. All of it is linear in the length of the output.
