@@ -148,6 +148,8 @@ fn python_code() {
     for output in ["", " \n ", "```python\n```"] {
         assert!(python(output, SIGNATURE, "area").is_err(), "{output:?}");
     }
+    let trimmed = python("for i in r:\n        go(i)\n    return 1", SIGNATURE, "area").unwrap().value;
+    assert!(trimmed.ends_with("    for i in r:\n        go(i)\n    return 1\n"), "{trimmed}");
     let loop_body = python("for i in r:\n    go(i)\nreturn 1", SIGNATURE, "area").unwrap().value;
     assert!(loop_body.ends_with("    for i in r:\n        go(i)\n    return 1\n"), "{loop_body}");
 }

@@ -97,7 +97,11 @@ fn body(text: &str) -> String {
         return lines[..end].join("\n") + "\n";
     }
     // A trimmed first line, or a body that was written at the margin.
-    let only_first = !first.trim_end().ends_with(':') && !lines[1..].iter().any(at_margin);
+    let rest = &lines[1..];
+    let next = rest.iter().find(|line| !line.trim().is_empty()).unwrap_or(&"");
+    let opens_block = first.trim_end().ends_with(':');
+    let deep = next.len() - next.trim_start().len() > INDENT.len();
+    let only_first = (!opens_block || deep) && !rest.iter().any(at_margin);
     let mut shifted = String::new();
     for (i, line) in lines.iter().enumerate() {
         let indent = if (i == 0 || !only_first) && !line.trim().is_empty() { INDENT } else { "" };
