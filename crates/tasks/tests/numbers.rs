@@ -89,6 +89,7 @@ const CASES: &[(&str, Option<&str>)] = &[
     ("### Answer\n42 cookies\n7 days", Some("42")),
     ("So the answer would be 6 × 7 = 42", Some("42")),
     ("The answer is 42 = 6 × 7", Some("42")),
+    ("The answer is 5 apples + 3 apples = 8 apples", Some("8")),
     ("The answer to question 3 is 42", Some("42")),
     ("The answer is 40. Wait, no: the answer is 42.", Some("42")),
     ("The answer is forty-two", None),
