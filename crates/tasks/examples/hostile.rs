@@ -71,7 +71,12 @@ fn table(wall: Duration) -> Result<usize, SandboxError> {
             );
         }
         println!("after:  {}", machine());
-        println!("slowest {:.1} ms, limit {} ms + {} ms (measured)", slowest * 1e3, wall.as_millis(), GRACE.as_millis());
+        println!(
+            "slowest {:.1} ms, limit {} ms + {} ms (measured)",
+            slowest * 1e3,
+            wall.as_millis(),
+            GRACE.as_millis()
+        );
         println!("start-up: {}", start_up(&sandbox, python)?);
     }
     println!("\n{bad} bad");
@@ -105,7 +110,9 @@ fn start_up(sandbox: &Sandbox, python: &str) -> Result<String, SandboxError> {
         Ok(times[STARTS / 2])
     };
     let (inside, outside) = (median(sandbox)?, median(&bare)?);
-    Ok(format!("an empty Python takes {inside:.1} ms inside, {outside:.1} ms outside (medians of {STARTS}, measured)"))
+    Ok(format!(
+        "an empty Python takes {inside:.1} ms inside, {outside:.1} ms outside (medians of {STARTS}, measured)"
+    ))
 }
 
 /// What the machine is doing.

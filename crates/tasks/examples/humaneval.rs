@@ -44,7 +44,8 @@ fn run() -> Result<bool, Box<dyn Error>> {
         };
         // Nobody may not be let in where the first one is.
         let probe = |python: &&str| solve(&sandbox, python, "print(1)").is_ok();
-        let python = ["python3", "/usr/bin/python3"].into_iter().find(probe).ok_or("no Python runs in there")?;
+        let python =
+            ["python3", "/usr/bin/python3"].into_iter().find(probe).ok_or("no Python runs in there")?;
         println!("{}", sandbox.description());
         let started = Instant::now();
         let mut passed = 0;

@@ -307,7 +307,8 @@ impl Limits {
 
     fn check(&self, means: Means) -> Result<(), SandboxError> {
         let zero = self.wall.is_zero()
-            || [self.cpu_s, self.memory_bytes, self.processes, self.file_bytes, self.folder_bytes].contains(&0);
+            || [self.cpu_s, self.memory_bytes, self.processes, self.file_bytes, self.folder_bytes]
+                .contains(&0);
         if zero {
             return Err(SandboxError::Limits("each must be above zero"));
         }

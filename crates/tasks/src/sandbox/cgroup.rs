@@ -106,7 +106,11 @@ mod tests {
         for (own, given, expected) in [
             ("0::/user/app/shell\n", [("user/app", "cpu memory pids")].as_slice(), Some("user/app")),
             ("4:memory:/x\n0::/user/app/shell\n", &[("user/app", "pids")], Some("user/app")),
-            ("0::/user/app/shell\n", &[("user/app", "cpu"), ("user/app/shell", "memory")], Some("user/app/shell")),
+            (
+                "0::/user/app/shell\n",
+                &[("user/app", "cpu"), ("user/app/shell", "memory")],
+                Some("user/app/shell"),
+            ),
             ("0::/user/app/shell\n", &[("user/app", "cpu")], None),
             ("0::/\n", &[("", "memory")], Some("")),
             ("4:memory:/x\n", &[("", "memory")], None),
@@ -125,7 +129,8 @@ mod tests {
     #[test]
     fn a_cell_bounds_all_processes_together() {
         let parent = tempfile::tempdir().unwrap();
-        let limits = Limits { memory_bytes: 1 << 30, folder_bytes: 1 << 20, processes: 3, ..Limits::default() };
+        let limits =
+            Limits { memory_bytes: 1 << 30, folder_bytes: 1 << 20, processes: 3, ..Limits::default() };
         let cell = Cgroup { parent: parent.path().to_owned() }.make(&limits).unwrap();
         let read = |file: &str| fs::read_to_string(cell.folder.join(file)).unwrap();
         assert_eq!(read("memory.max"), ((3_u64 << 30) + (1 << 20) + MEMORY_BYTES_EXTRA).to_string());

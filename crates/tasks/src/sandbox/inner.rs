@@ -22,9 +22,9 @@ pub fn inner(control: &mut UnixStream) -> Result<Report, String> {
     die_with_outer()?;
     let spec: Spec = wire::receive(control).map_err(|error| format!("reading what to run: {error}"))?;
     let readable = spec.program.as_ref().map(|program| &program.readable[..]).unwrap_or_default();
-    let mut view = root::view(readable);
+    let view = root::view(readable);
     let (folder, nobody) = match spec.means {
-        Means::Namespaces => apart(&mut view, &spec.limits)?,
+        Means::Namespaces => apart(&view, &spec.limits)?,
         Means::Landlock => beside(spec.folder.as_deref())?,
     };
     if let Some(program) = &spec.program {
@@ -55,7 +55,7 @@ fn die_with_outer() -> Result<(), String> {
 }
 
 /// With namespaces: a new root, a folder in memory, a new identity.
-fn apart(view: &mut Vec<PathBuf>, limits: &Limits) -> Result<(PathBuf, bool), String> {
+fn apart(view: &[PathBuf], limits: &Limits) -> Result<(PathBuf, bool), String> {
     let own_folder = identity::own_folder()?;
     let nobody = identity::nobody_exists()?;
     rustix::system::sethostname(b"sandbox").map_err(|error| format!("naming the host: {error}"))?;

@@ -42,6 +42,8 @@ pub fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    // Callers may have been given descriptors themselves, by a shell, say, that any program of theirs inherits.
+    close_fds::set_fds_cloexec(FIRST_OWN, &[]);
     // Not for the program: closed by the exec that starts it.
     let Ok(control) = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), FIRST_OWN) else {
         return ExitCode::FAILURE;
@@ -71,8 +73,8 @@ fn outer(control: &mut UnixStream, means: Means) -> Result<Report, String> {
         .stdin(Stdio::inherit())
         .spawn()
         .map_err(|error| format!("starting the inner process: {error}"))?;
-    let ended =
-        rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).map_err(|e| wait(e.into()))?;
+    let ended = rustix::process::pidfd_open(Pid::from_child(&child), PidfdFlags::empty())
+        .map_err(|e| wait(e.into()))?;
     loop {
         let mut watched = [PollFd::new(&ended, PollFlags::IN), PollFd::new(control, PollFlags::RDHUP)];
         match poll(&mut watched, None) {

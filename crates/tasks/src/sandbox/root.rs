@@ -55,7 +55,8 @@ pub fn view(readable: &[PathBuf]) -> Vec<PathBuf> {
 
 /// Make the root and move into it.
 pub fn build(view: &[PathBuf], folder_bytes: u64, nobody: bool) -> Result<(), String> {
-    let site = SITES.iter().map(Path::new).find(|path| path.is_dir()).ok_or("no folder to mount a root on")?;
+    let site =
+        SITES.iter().map(Path::new).find(|path| path.is_dir()).ok_or("no folder to mount a root on")?;
     let at = |what: &str, path: &Path| format!("{what} {}", path.display());
     let private = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     rustix::mount::mount_change("/", private).map_err(|error| format!("making mounts private: {error}"))?;

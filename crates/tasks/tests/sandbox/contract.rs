@@ -35,7 +35,9 @@ pub fn trials() -> Vec<Trial> {
         trial("refused_where_the_kernel_cannot".into(), true, refused),
         trial("landlock_where_there_are_no_namespaces".into(), landlock, falls_back),
         trial("dies_with_its_caller".into(), namespaces, || dies_with_its_caller("part-caller-namespaces")),
-        trial("dies_with_its_caller_landlock".into(), landlock, || dies_with_its_caller("part-caller-landlock")),
+        trial("dies_with_its_caller_landlock".into(), landlock, || {
+            dies_with_its_caller("part-caller-landlock")
+        }),
         trial("several_processes".into(), namespaces, several),
         trial("threads_and_event_loops".into(), namespaces, threads),
         trial("works_for_an_ordinary_user".into(), parts::can_be_nobody(), parts::ordinary_user),

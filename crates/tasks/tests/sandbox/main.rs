@@ -38,10 +38,14 @@ fn main() -> ExitCode {
         }));
     }
     let spawns = world::hostile();
-    trials.extend(spawns.into_iter().filter(|hostile| contract::SPAWNING.contains(&hostile.name)).map(|hostile| {
-        let works = works(Means::Namespaces);
-        trial(format!("several::{}", hostile.name), works, move || attack(hostile, Means::Namespaces, SEVERAL))
-    }));
+    trials.extend(spawns.into_iter().filter(|hostile| contract::SPAWNING.contains(&hostile.name)).map(
+        |hostile| {
+            let works = works(Means::Namespaces);
+            trial(format!("several::{}", hostile.name), works, move || {
+                attack(hostile, Means::Namespaces, SEVERAL)
+            })
+        },
+    ));
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }
 

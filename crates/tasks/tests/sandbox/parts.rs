@@ -87,7 +87,8 @@ pub fn marked(mark: &str) -> usize {
 /// Whether we are root, who can be an ordinary user, and there is a Python for all.
 pub fn can_be_nobody() -> bool {
     let uid = fs::read_to_string("/proc/self/status").unwrap();
-    let is_root = uid.lines().any(|line| line.starts_with("Uid:") && line.split_whitespace().nth(2) == Some("0"));
+    let is_root =
+        uid.lines().any(|line| line.starts_with("Uid:") && line.split_whitespace().nth(2) == Some("0"));
     let restricted = fs::read_to_string("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
         .is_ok_and(|text| text.trim() == "1");
     is_root && !restricted && fs::exists("/usr/bin/python3").unwrap()
