@@ -7,6 +7,7 @@
 use super::wire::{self, Held, Report, Spec};
 use super::{Limits, Means, calls, files, identity, root, run};
 use nix::sched::CloneFlags;
+use rustix::fs::Mode;
 use rustix::process::{Resource, Signal};
 use std::fs::{self, File};
 use std::os::unix::net::UnixStream;
@@ -20,6 +21,8 @@ const INPUT: &str = ".input";
 /// Confine this process, then become the program. Returns only if there is none, or it cannot be started.
 pub fn inner(control: &mut UnixStream) -> Result<Report, String> {
     die_with_outer()?;
+    // The folders of the new root are for nobody to walk through, whatever the caller's habit.
+    rustix::process::umask(Mode::from_raw_mode(0o022));
     let spec: Spec = wire::receive(control).map_err(|error| format!("reading what to run: {error}"))?;
     let readable = spec.program.as_ref().map(|program| &program.readable[..]).unwrap_or_default();
     let view = root::view(readable);
@@ -40,8 +43,7 @@ pub fn inner(control: &mut UnixStream) -> Result<Report, String> {
         return Ok(Report::Holds(Held { landlock, nobody }));
     };
     let error = Command::new(&program.path)
-        .arg0(&program.argv[0])
-        .args(&program.argv[1..])
+        .args(&program.arguments)
         .env_clear()
         .envs(run::environment(&folder))
         .current_dir(&folder)

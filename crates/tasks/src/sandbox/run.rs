@@ -49,7 +49,7 @@ pub fn confined(
     let folder = folder(confinement.means)?;
     let program = Executable {
         path: found.path,
-        argv: program.argv.clone(),
+        arguments: program.argv[1..].to_vec(),
         readable: found.readable,
         files: program.files.clone(),
         stdin: program.stdin.clone(),
@@ -172,7 +172,6 @@ pub fn unconfined(limits: &Limits, program: &Program, found: &Found) -> Result<O
     let folder = tempfile::Builder::new().prefix("qeil-sandbox-").tempdir()?;
     write_files(folder.path(), &program.files)?;
     let mut child = Command::new(&found.path)
-        .arg0(&program.argv[0])
         .args(&program.argv[1..])
         .env_clear()
         .envs(environment(folder.path()))

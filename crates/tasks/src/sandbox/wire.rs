@@ -30,10 +30,10 @@ pub struct Spec {
 /// A program, found.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Executable {
-    /// The file.
+    /// The file, which is also its name for itself: a Python told only `python3` looks in `PATH` for its library.
     pub path: PathBuf,
-    /// Its arguments, its name first.
-    pub argv: Vec<String>,
+    /// The other arguments.
+    pub arguments: Vec<String>,
     /// What it reads outside the system's folders.
     pub readable: Vec<PathBuf>,
     /// What lies in its folder.

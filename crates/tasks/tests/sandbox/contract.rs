@@ -38,6 +38,7 @@ pub fn trials() -> Vec<Trial> {
         trial("dies_with_its_caller_landlock".into(), landlock, || {
             dies_with_its_caller("part-caller-landlock")
         }),
+        trial("python_is_the_one_outside".into(), namespaces, python_is_the_one_outside),
         trial("several_processes".into(), namespaces, several),
         trial("threads_and_event_loops".into(), namespaces, threads),
         trial("works_for_an_ordinary_user".into(), parts::can_be_nobody(), parts::ordinary_user),
@@ -107,6 +108,15 @@ fn honest(means: Means) -> Result<(), Failed> {
     }
     let crash = run(&sandbox, &PYTHON, "import ctypes; ctypes.string_at(8)")?;
     expect(crash.end == End::Signalled(11), &crash)
+}
+
+/// A Python found by its bare name used to take its library from the first one in the sandbox's `PATH`.
+fn python_is_the_one_outside() -> Result<(), Failed> {
+    let sandbox = Sandbox::by(Means::Namespaces, &launcher(), roomy())?;
+    let code = "import sys, math; print(sys.executable, sys.prefix)";
+    let inside = run(&sandbox, "python3", code)?;
+    let outside = std::process::Command::new("python3").args(["-I", "-S", "-c", code]).output()?;
+    expect(inside.end == End::Exited(0) && inside.stdout == outside.stdout, (inside, outside))
 }
 
 fn cut(means: Means) -> Result<(), Failed> {
