@@ -303,7 +303,7 @@ impl Means {
 
 impl Limits {
     /// Threads on top of the processes: some libraries start one a core when they are loaded.
-    const THREADS: u64 = 64;
+    const THREADS: u64 = 32;
 
     fn check(&self, means: Means) -> Result<(), SandboxError> {
         let zero = self.wall.is_zero()

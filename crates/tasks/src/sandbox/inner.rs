@@ -15,6 +15,8 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// How much several processes stand back: the launcher that is to end them must be given the processor before them.
+const NICE: i32 = 10;
 /// The program's input, while it still has a name.
 const INPUT: &str = ".input";
 
@@ -94,6 +96,10 @@ fn limit(spec: &Spec) -> Result<(), String> {
     // Without a user namespace it would count all that the user runs; there, seccomp allows no second thread.
     if spec.means == Means::Namespaces {
         resources.push((Resource::Nproc, spec.limits.processes + Limits::THREADS));
+    }
+    if spec.limits.processes > 1 {
+        rustix::process::setpriority_process(None, NICE)
+            .map_err(|error| format!("lowering the priority: {error}"))?;
     }
     for (resource, most) in resources {
         // The caller may itself be bound more tightly, and nobody can raise that.

@@ -25,8 +25,10 @@ const SHORT: Duration = Duration::from_millis(1500);
 const SEVERAL: u64 = 8;
 
 fn main() -> ExitCode {
-    match std::env::args().nth(1).as_deref() {
-        Some("sandbox") => return qeil_tasks::sandbox::main(),
+    let mut words = std::env::args().skip(1);
+    match words.next().as_deref() {
+        // Alone it is the name of some tests.
+        Some("sandbox") if words.next().is_some() => return qeil_tasks::sandbox::main(),
         Some(part) if part.starts_with("part-") => return parts::play(part),
         _ => {}
     }
