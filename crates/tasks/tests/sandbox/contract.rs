@@ -124,7 +124,7 @@ fn cut(means: Means) -> Result<(), Failed> {
     let sandbox = Sandbox::by(means, &launcher(), limits)?;
     let code = "import sys; sys.stdout.write('o' * 5_000_000); sys.stderr.write('e' * 1000)";
     let outcome = run(&sandbox, &PYTHON, code)?;
-    expect(outcome.end == End::Exited(0) && outcome.truncated, &outcome.end)?;
+    expect(outcome.end == End::Exited(0) && outcome.truncated, outcome.end)?;
     expect(outcome.stdout == [b'o'; 1000] && outcome.stderr == [b'e'; 1000], outcome.stdout.len())?;
     let exact = run(&sandbox, &PYTHON, "print('x' * 999)")?;
     expect(!exact.truncated && exact.stdout.len() == 1000, &exact)
