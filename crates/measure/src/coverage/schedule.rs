@@ -1,0 +1,342 @@
+//! Which samples run next: a state machine without clock, worker or store.
+//!
+//! A task's samples are numbered, and everything is decided in the order of these numbers, never in the order in which
+//! samples happen to end. Sample 3 may end first and pass; the task is **settled** only once samples 0 to 2 are judged,
+//! and counts the samples up to its first pass. A rule by time would cut off long samples more often than short ones, and
+//! if wrong answers ramble, a task would look easier than it is. It also makes what a run ends with the same for every
+//! schedule: the leading samples of each task, whichever of them ran beside which.
+//!
+//! So a pass cancels only samples with higher numbers. What was drawn beyond the decision is surplus: kept, not counted.
+//!
+//! Samples start in groups of one task, which share the prefill of their prompt. Without a stop at the first pass a
+//! group is as large as fits; with it, groups double, so that an easy task costs few samples and a hard one few prefills.
+
+use std::collections::BTreeMap;
+
+/// Samples of a task's first group, where its first pass stops it: with fewer, prefills weigh more than samples; with
+/// more, easy tasks pay for samples nobody needs.
+const GROUP_FIRST: u32 = 4;
+/// A group smaller than wanted starts only if it fills at least this part of the batch: prefills cost, too.
+const GROUP_PART: u32 = 4;
+
+/// What the samples of one task show, by number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark<'a> {
+    /// It solves the task.
+    Passed,
+    /// It does not.
+    Failed,
+    /// It says this: the task has no known answer, and its samples vote.
+    Vote(&'a str),
+}
+
+/// Which task the next sample goes to, where that is decided sample by sample.
+pub trait Allocate: std::fmt::Debug {
+    /// A sample of `task` was started: until it is judged it counts as failed.
+    fn started(&mut self, task: usize);
+    /// A started sample was judged.
+    fn judged(&mut self, task: usize, passed: bool);
+    /// A started sample was given up without a judgement.
+    fn withdrawn(&mut self, task: usize);
+    /// The best of the tasks that `open` lets through, if there is one; `cost` is what one more sample of it costs, in any
+    /// unit that is the same for all.
+    fn choose(&mut self, open: &dyn Fn(usize) -> bool, cost: &dyn Fn(usize) -> f64) -> Option<usize>;
+}
+
+/// Whether the votes so far decide: the counts of each answer.
+pub type Decided = fn(votes: &[u32], confidence: f64) -> bool;
+
+/// What a schedule keeps to.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules {
+    /// Samples of each task at most.
+    pub samples: u32,
+    /// Samples in flight at most.
+    pub parallel: u32,
+    /// Whether a task's first pass settles it.
+    pub stop_at_pass: bool,
+    /// How sure the leader of a vote must be, and who says so; `None` draws all.
+    pub votes: Option<(f64, Decided)>,
+}
+
+/// Samples of one task that start together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// Which task.
+    pub task: usize,
+    /// Their numbers.
+    pub samples: Vec<u32>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum State {
+    /// Not drawn, or given up.
+    Missing,
+    Running,
+    Judging,
+    Passed,
+    Failed,
+    Vote(String),
+}
+
+impl State {
+    fn is_judged(&self) -> bool {
+        matches!(self, Self::Passed | Self::Failed | Self::Vote(_))
+    }
+}
+
+#[derive(Debug, Clone, Default)]
+struct Track {
+    samples: Vec<State>,
+    /// Leading samples that settle it.
+    settled: Option<u32>,
+    /// Tokens of its samples, and how many samples: what one more will cost.
+    tokens: u64,
+    counted: u64,
+}
+
+impl Track {
+    fn open(&self) -> u32 {
+        let open = |state: &&State| matches!(state, State::Running | State::Judging);
+        self.samples.iter().filter(open).count() as u32
+    }
+
+    fn passed(&self) -> Option<u32> {
+        self.samples.iter().position(|state| *state == State::Passed).map(|at| at as u32)
+    }
+}
+
+/// See the module's text.
+#[derive(Debug)]
+pub struct Schedule {
+    rules: Rules,
+    tracks: Vec<Track>,
+    allocator: Option<Box<dyn Allocate>>,
+    running: u32,
+    judging: u32,
+    stopped: bool,
+}
+
+impl Schedule {
+    /// A schedule over `tasks` tasks: in their order without an allocator, else as it says.
+    pub fn new(tasks: usize, rules: Rules, allocator: Option<Box<dyn Allocate>>) -> Self {
+        Self { rules, tracks: vec![Track::default(); tasks], allocator, running: 0, judging: 0, stopped: false }
+    }
+
+    /// A sample that was drawn and judged before.
+    pub fn known(&mut self, task: usize, sample: u32, tokens: u32, mark: Mark<'_>) {
+        if sample >= self.rules.samples {
+            return;
+        }
+        if let Some(allocator) = &mut self.allocator {
+            allocator.started(task);
+        }
+        self.set(task, sample, State::Judging);
+        self.ended_with(task, tokens);
+        self.judge(task, sample, mark);
+    }
+
+    /// What to start now. Whatever is returned counts as running.
+    pub fn next(&mut self) -> Option<Group> {
+        let free = self.rules.parallel.saturating_sub(self.running);
+        if self.stopped || free == 0 {
+            return None;
+        }
+        let group = if self.allocator.is_some() { self.allocated(free) } else { self.in_order(free) }?;
+        for &sample in &group.samples {
+            self.set(group.task, sample, State::Running);
+            if let Some(allocator) = &mut self.allocator {
+                allocator.started(group.task);
+            }
+        }
+        self.running += group.samples.len() as u32;
+        Some(group)
+    }
+
+    /// A running sample ended and is being judged.
+    pub fn ended(&mut self, task: usize, sample: u32, tokens: u32) {
+        self.running = self.running.saturating_sub(1);
+        self.judging += 1;
+        self.set(task, sample, State::Judging);
+        self.ended_with(task, tokens);
+    }
+
+    /// A running sample was cancelled.
+    pub fn cancelled(&mut self, task: usize, sample: u32) {
+        self.running = self.running.saturating_sub(1);
+        self.set(task, sample, State::Missing);
+        if let Some(allocator) = &mut self.allocator {
+            allocator.withdrawn(task);
+        }
+    }
+
+    /// A sample was judged. Returns the running samples of its task that are needed no more.
+    pub fn judged(&mut self, task: usize, sample: u32, mark: Mark<'_>) -> Vec<u32> {
+        self.judging = self.judging.saturating_sub(1);
+        self.judge(task, sample, mark);
+        let needed = self.needed(task);
+        let running = |(at, state): (usize, &State)| {
+            (*state == State::Running && at as u32 >= needed).then_some(at as u32)
+        };
+        self.tracks[task].samples.iter().enumerate().filter_map(running).collect()
+    }
+
+    /// Start nothing any more. Returns all that runs.
+    pub fn stop(&mut self) -> Vec<(usize, u32)> {
+        self.stopped = true;
+        let running = |(task, track): (usize, &Track)| {
+            let samples = track.samples.iter().enumerate();
+            samples
+                .filter(|(_, state)| **state == State::Running)
+                .map(|(sample, _)| (task, sample as u32))
+                .collect::<Vec<_>>()
+        };
+        self.tracks.iter().enumerate().flat_map(running).collect()
+    }
+
+    /// Whether nothing runs and nothing is being judged.
+    pub fn is_idle(&self) -> bool {
+        self.running == 0 && self.judging == 0
+    }
+
+    /// Whether every task is settled.
+    pub fn is_done(&self) -> bool {
+        self.tracks.iter().all(|track| track.settled.is_some())
+    }
+
+    /// Tasks that are settled.
+    pub fn settled(&self) -> usize {
+        self.tracks.iter().filter(|track| track.settled.is_some()).count()
+    }
+
+    /// Tasks with a sample that passed.
+    pub fn solved(&self) -> usize {
+        self.tracks.iter().filter(|track| track.passed().is_some()).count()
+    }
+
+    /// Each task's leading judged samples up to its decision, and how many of them passed.
+    pub fn counts(&self) -> Vec<(u32, u32)> {
+        let counts = |track: &Track| {
+            let most = track.settled.unwrap_or(u32::MAX) as usize;
+            let leading = track.samples.iter().take(most).take_while(|state| state.is_judged());
+            leading.fold((0, 0), |(samples, passed), state| {
+                (samples + 1, passed + u32::from(*state == State::Passed))
+            })
+        };
+        self.tracks.iter().map(counts).collect()
+    }
+
+    fn ended_with(&mut self, task: usize, tokens: u32) {
+        self.tracks[task].tokens += u64::from(tokens);
+        self.tracks[task].counted += 1;
+    }
+
+    fn set(&mut self, task: usize, sample: u32, state: State) {
+        let samples = &mut self.tracks[task].samples;
+        let at = sample as usize;
+        if samples.len() <= at {
+            samples.resize(at + 1, State::Missing);
+        }
+        samples[at] = state;
+    }
+
+    fn judge(&mut self, task: usize, sample: u32, mark: Mark<'_>) {
+        let state = match mark {
+            Mark::Passed => State::Passed,
+            Mark::Failed => State::Failed,
+            Mark::Vote(answer) => State::Vote(answer.to_owned()),
+        };
+        if let Some(allocator) = &mut self.allocator {
+            allocator.judged(task, state == State::Passed);
+        }
+        self.set(task, sample, state);
+        if self.tracks[task].settled.is_none() {
+            self.tracks[task].settled = self.decision(task);
+        }
+    }
+
+    /// How many leading samples decide a task, once they do.
+    fn decision(&self, task: usize) -> Option<u32> {
+        let mut votes: BTreeMap<&str, u32> = BTreeMap::new();
+        for (at, state) in self.tracks[task].samples.iter().enumerate() {
+            let decides = match state {
+                State::Missing | State::Running | State::Judging => return None,
+                State::Passed => self.rules.stop_at_pass,
+                State::Failed => false,
+                State::Vote(answer) => {
+                    *votes.entry(answer).or_default() += 1;
+                    let counts: Vec<u32> = votes.values().copied().collect();
+                    self.rules.votes.is_some_and(|(confidence, decided)| decided(&counts, confidence))
+                }
+            };
+            let drawn = at as u32 + 1;
+            if decides || drawn == self.rules.samples {
+                return Some(drawn);
+            }
+        }
+        None
+    }
+
+    /// Samples of a task that are needed as far as is known: those up to a pass, even if earlier ones still run.
+    fn needed(&self, task: usize) -> u32 {
+        let track = &self.tracks[task];
+        let passed = track.passed().filter(|_| self.rules.stop_at_pass).map(|at| at + 1);
+        track.settled.or(passed).unwrap_or(self.rules.samples)
+    }
+
+    /// The lowest numbers of a task that are not drawn yet, at most `most`.
+    fn missing(&self, task: usize, most: u32) -> Vec<u32> {
+        let samples = &self.tracks[task].samples;
+        let missing = |at: &u32| samples.get(*at as usize).is_none_or(|state| *state == State::Missing);
+        (0..self.needed(task)).filter(missing).take(most as usize).collect()
+    }
+
+    /// How many samples a task should have in its next group.
+    fn wanted(&self, task: usize) -> u32 {
+        let track = &self.tracks[task];
+        if track.settled.is_some() {
+            return 0;
+        }
+        let left = self.missing(task, self.rules.samples).len() as u32;
+        if !self.rules.stop_at_pass && self.rules.votes.is_none() {
+            return left;
+        }
+        // A group's verdicts come before the next group: most tasks that are solvable are solved by the first.
+        let drawn = track.samples.iter().filter(|state| state.is_judged()).count() as u32;
+        if track.open() > 0 { 0 } else { left.min(drawn.max(GROUP_FIRST)) }
+    }
+
+    /// The first task in order with a group that is worth starting.
+    fn in_order(&self, free: u32) -> Option<Group> {
+        let least = self.rules.parallel.div_ceil(GROUP_PART);
+        (0..self.tracks.len()).find_map(|task| {
+            let wanted = self.wanted(task).min(self.rules.parallel);
+            let fits = wanted > 0 && (wanted <= free || free >= least);
+            fits.then(|| Group { task, samples: self.missing(task, wanted.min(free)) })
+        })
+    }
+
+    /// The allocator's task, with one sample more for as long as it names the same task again.
+    fn allocated(&mut self, free: u32) -> Option<Group> {
+        let mean = self.mean_tokens();
+        let mut allocator = self.allocator.take()?;
+        let this = &*self;
+        let cost = |task: usize| {
+            let track = &this.tracks[task];
+            if track.counted == 0 { mean } else { track.tokens as f64 / track.counted as f64 }.max(1.0)
+        };
+        let open = |task: usize| !this.missing(task, 1).is_empty();
+        let chosen = allocator.choose(&open, &cost);
+        self.allocator = Some(allocator);
+        let task = chosen?;
+        let samples = self.missing(task, GROUP_FIRST.min(free));
+        Some(Group { task, samples })
+    }
+
+    fn mean_tokens(&self) -> f64 {
+        let (tokens, counted) = self.tracks.iter().fold((0, 0), |(tokens, counted), track| {
+            (tokens + track.tokens, counted + track.counted)
+        });
+        if counted == 0 { 1.0 } else { tokens as f64 / counted as f64 }
+    }
+}
