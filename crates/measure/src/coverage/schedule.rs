@@ -16,6 +16,8 @@ use std::collections::BTreeMap;
 /// Samples of a task's first group, where its first pass stops it: with fewer, prefills weigh more than samples; with
 /// more, easy tasks pay for samples nobody needs.
 const GROUP_FIRST: u32 = 4;
+/// Samples of a task that an allocator names: they share one prefill, and go to one place on one guess.
+const GROUP_ALLOCATED: u32 = 2;
 /// A group smaller than wanted starts only if it fills at least this part of the batch: prefills cost, too.
 const GROUP_PART: u32 = 4;
 
@@ -30,21 +32,20 @@ pub enum Mark<'a> {
     Vote(&'a str),
 }
 
-/// Which task the next sample goes to, where that is decided sample by sample.
-pub trait Allocate: std::fmt::Debug {
-    /// A sample of `task` was started: until it is judged it counts as failed.
-    fn started(&mut self, task: usize);
-    /// A started sample was judged.
-    fn judged(&mut self, task: usize, passed: bool);
-    /// A started sample was given up without a judgement.
-    fn withdrawn(&mut self, task: usize);
-    /// The best of the tasks that `open` lets through, if there is one; `cost` is what one more sample of it costs, in any
-    /// unit that is the same for all.
-    fn choose(&mut self, open: &dyn Fn(usize) -> bool, cost: &dyn Fn(usize) -> f64) -> Option<usize>;
+/// Which task the next sample goes to, where that is decided sample by sample. It speaks of all tasks but those that
+/// vote.
+pub trait Allocate: std::fmt::Debug + Send {
+    /// The task whose next sample is worth most, counted as failed until it is recorded; `None` where no task has
+    /// anything to gain.
+    fn pick(&mut self) -> Option<usize>;
+    /// A sample was judged, at this cost in any unit that is the same for all.
+    fn record(&mut self, task: usize, passed: bool, cost: f64);
+    /// A picked sample was given up without a verdict.
+    fn abandon(&mut self, task: usize);
 }
 
-/// Whether the votes so far decide: the counts of each answer.
-pub type Decided = fn(votes: &[u32], confidence: f64) -> bool;
+/// Whether votes decide: those of each answer, how many samples are left, and how sure to be.
+pub type Decided = fn(votes: &[u32], samples_left: u32, confidence: f64) -> bool;
 
 /// What a schedule keeps to.
 #[derive(Debug, Clone, Copy)]
@@ -90,9 +91,8 @@ struct Track {
     samples: Vec<State>,
     /// Leading samples that settle it.
     settled: Option<u32>,
-    /// Tokens of its samples, and how many samples: what one more will cost.
-    tokens: u64,
-    counted: u64,
+    /// Whether its samples vote.
+    votes: bool,
 }
 
 impl Track {
@@ -118,22 +118,17 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// A schedule over `tasks` tasks: in their order without an allocator, else as it says.
-    pub fn new(tasks: usize, rules: Rules, allocator: Option<Box<dyn Allocate>>) -> Self {
-        Self { rules, tracks: vec![Track::default(); tasks], allocator, running: 0, judging: 0, stopped: false }
+    /// A schedule over tasks of which some vote: in their order without an allocator, else as it says.
+    pub fn new(votes: &[bool], rules: Rules, allocator: Option<Box<dyn Allocate>>) -> Self {
+        let track = |&votes: &bool| Track { votes, ..Track::default() };
+        Self { rules, tracks: votes.iter().map(track).collect(), allocator, running: 0, judging: 0, stopped: false }
     }
 
     /// A sample that was drawn and judged before.
-    pub fn known(&mut self, task: usize, sample: u32, tokens: u32, mark: Mark<'_>) {
-        if sample >= self.rules.samples {
-            return;
+    pub fn known(&mut self, task: usize, sample: u32, cost: f64, mark: Mark<'_>) {
+        if sample < self.rules.samples {
+            self.judge(task, sample, cost, mark);
         }
-        if let Some(allocator) = &mut self.allocator {
-            allocator.started(task);
-        }
-        self.set(task, sample, State::Judging);
-        self.ended_with(task, tokens);
-        self.judge(task, sample, mark);
     }
 
     /// What to start now. Whatever is returned counts as running.
@@ -142,38 +137,34 @@ impl Schedule {
         if self.stopped || free == 0 {
             return None;
         }
-        let group = if self.allocator.is_some() { self.allocated(free) } else { self.in_order(free) }?;
+        let group = self.owed(free).or_else(|| self.allocated(free)).or_else(|| self.in_order(free))?;
         for &sample in &group.samples {
             self.set(group.task, sample, State::Running);
-            if let Some(allocator) = &mut self.allocator {
-                allocator.started(group.task);
-            }
         }
         self.running += group.samples.len() as u32;
         Some(group)
     }
 
     /// A running sample ended and is being judged.
-    pub fn ended(&mut self, task: usize, sample: u32, tokens: u32) {
+    pub fn ended(&mut self, task: usize, sample: u32) {
         self.running = self.running.saturating_sub(1);
         self.judging += 1;
         self.set(task, sample, State::Judging);
-        self.ended_with(task, tokens);
     }
 
     /// A running sample was cancelled.
     pub fn cancelled(&mut self, task: usize, sample: u32) {
         self.running = self.running.saturating_sub(1);
         self.set(task, sample, State::Missing);
-        if let Some(allocator) = &mut self.allocator {
-            allocator.withdrawn(task);
+        if let Some(allocator) = self.allocator.as_mut().filter(|_| !self.tracks[task].votes) {
+            allocator.abandon(task);
         }
     }
 
     /// A sample was judged. Returns the running samples of its task that are needed no more.
-    pub fn judged(&mut self, task: usize, sample: u32, mark: Mark<'_>) -> Vec<u32> {
+    pub fn judged(&mut self, task: usize, sample: u32, cost: f64, mark: Mark<'_>) -> Vec<u32> {
         self.judging = self.judging.saturating_sub(1);
-        self.judge(task, sample, mark);
+        self.judge(task, sample, cost, mark);
         let needed = self.needed(task);
         let running = |(at, state): (usize, &State)| {
             (*state == State::Running && at as u32 >= needed).then_some(at as u32)
@@ -226,11 +217,6 @@ impl Schedule {
         self.tracks.iter().map(counts).collect()
     }
 
-    fn ended_with(&mut self, task: usize, tokens: u32) {
-        self.tracks[task].tokens += u64::from(tokens);
-        self.tracks[task].counted += 1;
-    }
-
     fn set(&mut self, task: usize, sample: u32, state: State) {
         let samples = &mut self.tracks[task].samples;
         let at = sample as usize;
@@ -240,14 +226,14 @@ impl Schedule {
         samples[at] = state;
     }
 
-    fn judge(&mut self, task: usize, sample: u32, mark: Mark<'_>) {
+    fn judge(&mut self, task: usize, sample: u32, cost: f64, mark: Mark<'_>) {
         let state = match mark {
             Mark::Passed => State::Passed,
             Mark::Failed => State::Failed,
             Mark::Vote(answer) => State::Vote(answer.to_owned()),
         };
-        if let Some(allocator) = &mut self.allocator {
-            allocator.judged(task, state == State::Passed);
+        if let Some(allocator) = self.allocator.as_mut().filter(|_| !self.tracks[task].votes) {
+            allocator.record(task, state == State::Passed, cost);
         }
         self.set(task, sample, state);
         if self.tracks[task].settled.is_none() {
@@ -259,6 +245,7 @@ impl Schedule {
     fn decision(&self, task: usize) -> Option<u32> {
         let mut votes: BTreeMap<&str, u32> = BTreeMap::new();
         for (at, state) in self.tracks[task].samples.iter().enumerate() {
+            let drawn = at as u32 + 1;
             let decides = match state {
                 State::Missing | State::Running | State::Judging => return None,
                 State::Passed => self.rules.stop_at_pass,
@@ -266,10 +253,10 @@ impl Schedule {
                 State::Vote(answer) => {
                     *votes.entry(answer).or_default() += 1;
                     let counts: Vec<u32> = votes.values().copied().collect();
-                    self.rules.votes.is_some_and(|(confidence, decided)| decided(&counts, confidence))
+                    let left = self.rules.samples - drawn;
+                    self.rules.votes.is_some_and(|(confidence, decided)| decided(&counts, left, confidence))
                 }
             };
-            let drawn = at as u32 + 1;
             if decides || drawn == self.rules.samples {
                 return Some(drawn);
             }
@@ -298,7 +285,8 @@ impl Schedule {
             return 0;
         }
         let left = self.missing(task, self.rules.samples).len() as u32;
-        if !self.rules.stop_at_pass && self.rules.votes.is_none() {
+        let stops = if track.votes { self.rules.votes.is_some() } else { self.rules.stop_at_pass };
+        if !stops {
             return left;
         }
         // A group's verdicts come before the next group: most tasks that are solvable are solved by the first.
@@ -306,37 +294,41 @@ impl Schedule {
         if track.open() > 0 { 0 } else { left.min(drawn.max(GROUP_FIRST)) }
     }
 
-    /// The first task in order with a group that is worth starting.
+    /// Samples before a pass that an earlier sitting left out: without them nobody knows which pass is the first.
+    fn owed(&self, free: u32) -> Option<Group> {
+        let owes = |task: &usize| {
+            let track = &self.tracks[*task];
+            track.settled.is_none() && self.rules.stop_at_pass && track.passed().is_some()
+        };
+        (0..self.tracks.len()).filter(owes).find_map(|task| {
+            let samples = self.missing(task, free);
+            (!samples.is_empty()).then_some(Group { task, samples })
+        })
+    }
+
+    /// The first task in order with a group that is worth starting; beside an allocator, of those that vote.
     fn in_order(&self, free: u32) -> Option<Group> {
         let least = self.rules.parallel.div_ceil(GROUP_PART);
-        (0..self.tracks.len()).find_map(|task| {
+        let mine = |task: &usize| self.allocator.is_none() || self.tracks[*task].votes;
+        (0..self.tracks.len()).filter(mine).find_map(|task| {
             let wanted = self.wanted(task).min(self.rules.parallel);
             let fits = wanted > 0 && (wanted <= free || free >= least);
             fits.then(|| Group { task, samples: self.missing(task, wanted.min(free)) })
         })
     }
 
-    /// The allocator's task, with one sample more for as long as it names the same task again.
+    /// The allocator's task, with more samples for as long as it names the same task again.
     fn allocated(&mut self, free: u32) -> Option<Group> {
-        let mean = self.mean_tokens();
         let mut allocator = self.allocator.take()?;
-        let this = &*self;
-        let cost = |task: usize| {
-            let track = &this.tracks[task];
-            if track.counted == 0 { mean } else { track.tokens as f64 / track.counted as f64 }.max(1.0)
+        let task = loop {
+            let Some(task) = allocator.pick() else { break None };
+            // What it does not see: samples beyond a pass that is being waited for.
+            if !self.missing(task, 1).is_empty() {
+                break Some(task);
+            }
         };
-        let open = |task: usize| !this.missing(task, 1).is_empty();
-        let chosen = allocator.choose(&open, &cost);
         self.allocator = Some(allocator);
-        let task = chosen?;
-        let samples = self.missing(task, GROUP_FIRST.min(free));
-        Some(Group { task, samples })
-    }
-
-    fn mean_tokens(&self) -> f64 {
-        let (tokens, counted) = self.tracks.iter().fold((0, 0), |(tokens, counted), track| {
-            (tokens + track.tokens, counted + track.counted)
-        });
-        if counted == 0 { 1.0 } else { tokens as f64 / counted as f64 }
+        let task = task?;
+        Some(Group { task, samples: self.missing(task, free.min(GROUP_ALLOCATED)) })
     }
 }
