@@ -97,7 +97,8 @@ impl Crowd {
         spec.batch_tokens = spec.batch_tokens.max(spec.sequences);
         spec.ubatch_tokens = spec.ubatch_tokens.min(spec.batch_tokens);
         spec.prefix_cache_tokens = (cached.min(cells)) as u32;
-        spec.queue_requests = self.sequences.clamp(spec.queue_requests.min(QUEUE_REQUESTS_MAX), QUEUE_REQUESTS_MAX);
+        spec.queue_requests =
+            self.sequences.clamp(spec.queue_requests.min(QUEUE_REQUESTS_MAX), QUEUE_REQUESTS_MAX);
         spec.check()
     }
 }

@@ -34,8 +34,6 @@ pub enum Event {
     },
     /// All samples ended.
     Done {
-        /// Number of its task.
-        task: usize,
         /// What the request cost.
         usage: Usage,
     },
@@ -98,8 +96,7 @@ pub async fn drive(
             Some(GenerationEvent::SampleDone { sample, reason, tail }) => {
                 let mut draft = drafts.remove(&sample).unwrap_or_default();
                 draft.bytes.extend_from_slice(&tail);
-                let prompt_tokens =
-                    if first == Some(sample) { generation.prompt().len() as u32 } else { 0 };
+                let prompt_tokens = if first == Some(sample) { generation.prompt().len() as u32 } else { 0 };
                 match reason {
                     FinishReason::Cancelled => Event::Cancelled { task, sample },
                     FinishReason::Failed(why) => Event::Failed { task, sample, why },
@@ -115,7 +112,7 @@ pub async fn drive(
                     },
                 }
             }
-            Some(GenerationEvent::Done(usage)) => Event::Done { task, usage },
+            Some(GenerationEvent::Done(usage)) => Event::Done { usage },
             Some(GenerationEvent::Failed(error)) => Event::Lost(error),
         };
         if out.send(sent).await.is_err() {

@@ -56,6 +56,10 @@ pub struct CoveragePlan {
     pub tokens_max: Option<u32>,
     /// Most tokens of a sample where neither says so.
     pub tokens_max_default: u32,
+    /// Texts that end a sample, beside the task's own.
+    pub stop: Vec<String>,
+    /// A GBNF grammar that samples follow.
+    pub grammar: Option<String>,
     /// Device.
     pub device: String,
     /// Threads.
@@ -141,6 +145,8 @@ pub(crate) mod tests {
             sampling: Sampling::default(),
             tokens_max: None,
             tokens_max_default: 128,
+            stop: Vec::new(),
+            grammar: None,
             device: "CPU".into(),
             threads: 2,
             parallel: 4,

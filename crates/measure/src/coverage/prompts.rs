@@ -38,9 +38,9 @@ impl Asked {
         sampling.seed = self.seed;
         let mut request =
             GenerateRequest::new(Prompt::Tokens(self.prompt.clone()), 0, self.tokens_max, sampling);
-        request.samples =
-            samples.iter().map(|&index| SampleStart { index, emitted: Vec::new() }).collect();
-        request.stop.clone_from(&self.task.stop);
+        request.samples = samples.iter().map(|&index| SampleStart { index, emitted: Vec::new() }).collect();
+        request.stop = self.task.stop.iter().chain(&plan.stop).cloned().collect();
+        request.grammar.clone_from(&plan.grammar);
         request
     }
 }

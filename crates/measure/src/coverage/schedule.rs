@@ -113,7 +113,6 @@ pub struct Schedule {
     tracks: Vec<Track>,
     allocator: Option<Box<dyn Allocate>>,
     running: u32,
-    judging: u32,
     stopped: bool,
 }
 
@@ -121,7 +120,7 @@ impl Schedule {
     /// A schedule over tasks of which some vote: in their order without an allocator, else as it says.
     pub fn new(votes: &[bool], rules: Rules, allocator: Option<Box<dyn Allocate>>) -> Self {
         let track = |&votes: &bool| Track { votes, ..Track::default() };
-        Self { rules, tracks: votes.iter().map(track).collect(), allocator, running: 0, judging: 0, stopped: false }
+        Self { rules, tracks: votes.iter().map(track).collect(), allocator, running: 0, stopped: false }
     }
 
     /// A sample that was drawn and judged before.
@@ -148,7 +147,6 @@ impl Schedule {
     /// A running sample ended and is being judged.
     pub fn ended(&mut self, task: usize, sample: u32) {
         self.running = self.running.saturating_sub(1);
-        self.judging += 1;
         self.set(task, sample, State::Judging);
     }
 
@@ -163,7 +161,6 @@ impl Schedule {
 
     /// A sample was judged. Returns the running samples of its task that are needed no more.
     pub fn judged(&mut self, task: usize, sample: u32, cost: f64, mark: Mark<'_>) -> Vec<u32> {
-        self.judging = self.judging.saturating_sub(1);
         self.judge(task, sample, cost, mark);
         let needed = self.needed(task);
         let running = |(at, state): (usize, &State)| {
@@ -185,11 +182,6 @@ impl Schedule {
         self.tracks.iter().enumerate().flat_map(running).collect()
     }
 
-    /// Whether nothing runs and nothing is being judged.
-    pub fn is_idle(&self) -> bool {
-        self.running == 0 && self.judging == 0
-    }
-
     /// Whether every task is settled.
     pub fn is_done(&self) -> bool {
         self.tracks.iter().all(|track| track.settled.is_some())
@@ -200,21 +192,27 @@ impl Schedule {
         self.tracks.iter().filter(|track| track.settled.is_some()).count()
     }
 
+    /// Tasks that can be solved and have a judged sample.
+    pub fn asked(&self) -> usize {
+        let judged = |track: &Track| track.samples.iter().any(State::is_judged);
+        self.tracks.iter().filter(|track| !track.votes && judged(track)).count()
+    }
+
     /// Tasks with a sample that passed.
     pub fn solved(&self) -> usize {
         self.tracks.iter().filter(|track| track.passed().is_some()).count()
     }
 
-    /// Each task's leading judged samples up to its decision, and how many of them passed.
-    pub fn counts(&self) -> Vec<(u32, u32)> {
-        let counts = |track: &Track| {
-            let most = track.settled.unwrap_or(u32::MAX) as usize;
-            let leading = track.samples.iter().take(most).take_while(|state| state.is_judged());
-            leading.fold((0, 0), |(samples, passed), state| {
-                (samples + 1, passed + u32::from(*state == State::Passed))
-            })
-        };
-        self.tracks.iter().map(counts).collect()
+    /// How many samples of a task count: the leading judged ones up to its decision.
+    pub fn counted(&self, task: usize) -> u32 {
+        let track = &self.tracks[task];
+        let most = track.settled.unwrap_or(u32::MAX) as usize;
+        track.samples.iter().take(most).take_while(|state| state.is_judged()).count() as u32
+    }
+
+    /// Whether a task needs nothing more.
+    pub fn is_settled(&self, task: usize) -> bool {
+        self.tracks[task].settled.is_some()
     }
 
     fn set(&mut self, task: usize, sample: u32, state: State) {
@@ -317,7 +315,7 @@ impl Schedule {
         })
     }
 
-    /// The allocator's task, with more samples for as long as it names the same task again.
+    /// The allocator's task.
     fn allocated(&mut self, free: u32) -> Option<Group> {
         let mut allocator = self.allocator.take()?;
         let task = loop {

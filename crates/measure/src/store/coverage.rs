@@ -267,11 +267,7 @@ mod tests {
         let old = Connection::open(&path).unwrap();
         old.execute_batch(super::super::SCHEMA).unwrap();
         old.pragma_update(None, "user_version", 1).unwrap();
-        old.execute(
-            "INSERT INTO sweep (plan, host, begun_unix_ms) VALUES ('{}', '{}', 1)",
-            [],
-        )
-        .unwrap();
+        old.execute("INSERT INTO sweep (plan, host, begun_unix_ms) VALUES ('{}', '{}', 1)", []).unwrap();
         drop(old);
         let mut store = Store::open(&path).unwrap();
         assert_eq!(store.sweeps().unwrap(), 1);
