@@ -1,13 +1,37 @@
 //! Where the final answer is in what a model wrote.
+//!
+//! Models state answers in a handful of ways, and a judge that is vague about which one counts measures the judge.
+//! So the places are looked at in a fixed order, the first that holds an answer of the wanted sort decides, and the
+//! verdict names it:
+//!
+//! 1. what follows the last `</think>` is the output; a model's thoughts are not its answer;
+//! 2. the last `\boxed{…}`;
+//! 3. the last `####` with an answer right after it;
+//! 4. the last sentence that states it: the word *answer* (for letters also *option* and *choice*), then within
+//!    [`SUBJECT_BYTES_MAX`] bytes of the line a colon, an equals sign, *is*, *are*, *was*, *be* or *equals*; where
+//!    nothing follows on the line, the next line counts;
+//! 5. a sort's own last resort: [`number`], [`text`], [`choice`], [`json`], [`python`] say which.
+//!
+//! A place that names an answer and takes it back (a range, "5 or 6", "A or B") is an answer not given: nothing
+//! further down is looked at. All of it is linear in the length of the output.
 
+mod choices;
+mod clean;
 mod code;
 mod json;
 mod numbers;
+mod places;
+mod scan;
+mod texts;
 
+pub use choices::choice;
 pub use code::python;
 pub use json::json;
 pub use numbers::number;
+pub use places::{STATED_BYTES_MAX, SUBJECT_BYTES_MAX};
+pub use texts::{text, words};
 
+use crate::verifier::last_letter;
 use serde::{Deserialize, Serialize};
 
 /// What sort of answer to look for.
@@ -45,15 +69,35 @@ impl<T> Found<T> {
 #[error("{0}")]
 pub struct Nothing(pub String);
 
+impl Nothing {
+    /// There is nothing of the wanted sort, or nothing at all.
+    fn of(what: &str, output: &str) -> Self {
+        if output.trim().is_empty() {
+            Self("the output is empty".into())
+        } else {
+            Self(format!("no {what} in the output"))
+        }
+    }
+}
+
+/// What a place holds.
+#[derive(Debug, Clone, PartialEq)]
+enum Held<T> {
+    /// An answer.
+    One(T),
+    /// Something of the wanted sort that is no answer: a range, an alternative.
+    Hedged(String),
+    /// Nothing of the wanted sort.
+    Nothing,
+}
+
 impl Extraction {
     /// What it looks for, in words.
     pub fn describe(self) -> String {
         match self {
             Self::Text => "the final words".into(),
             Self::Number => "the final number".into(),
-            Self::Choice { choices } => {
-                format!("the final letter out of A to {}", crate::verifier::last_letter(choices))
-            }
+            Self::Choice { choices } => format!("the final letter out of A to {}", last_letter(choices)),
         }
     }
 
@@ -70,32 +114,25 @@ impl Extraction {
     }
 }
 
-/// The final words.
-///
-/// # Errors
-/// There are none.
-pub fn text(output: &str) -> Result<Found<String>, Nothing> {
-    let line = output.lines().rev().find(|line| !line.trim().is_empty());
-    let line = line.ok_or_else(|| Nothing("the output is empty".into()))?;
-    Ok(Found { value: words(line), rule: "the last line" })
-}
-
-/// A text as words.
-pub fn words(text: &str) -> String {
-    text.split(|c: char| !c.is_alphanumeric())
-        .filter(|word| !word.is_empty())
-        .collect::<Vec<_>>()
-        .join(" ")
-        .to_lowercase()
-}
-
-/// The final letter.
-///
-/// # Errors
-/// There is none.
-pub fn choice(output: &str, choices: u8) -> Result<Found<char>, Nothing> {
-    let last = crate::verifier::last_letter(choices);
-    let letter = output.split(|c: char| !c.is_alphanumeric()).filter(|word| word.len() == 1).next_back();
-    let letter = letter.and_then(|word| word.chars().next()).filter(|c| ('A'..=last).contains(c));
-    letter.map(|value| Found { value, rule: "the last letter" }).ok_or_else(|| Nothing("no letter".into()))
+/// Look at the places where answers are stated, in their order; the first that holds something decides.
+fn stated<T>(
+    output: &str,
+    words: &[&str],
+    mut look: impl FnMut(&str) -> Held<T>,
+    mut right_after: impl FnMut(&str) -> Held<T>,
+) -> Option<Result<Found<T>, Nothing>> {
+    let decide = |rule: &'static str, held: Held<T>| match held {
+        Held::One(value) => Some(Ok(Found { value, rule })),
+        Held::Hedged(why) => Some(Err(Nothing(format!("{rule} {why}")))),
+        Held::Nothing => None,
+    };
+    if let Some(decided) = places::boxed(output).and_then(|inside| decide("the box", look(inside))) {
+        return Some(decided);
+    }
+    for rest in places::after_hashes(output) {
+        if let Some(decided) = decide("what follows ####", right_after(rest)) {
+            return Some(decided);
+        }
+    }
+    places::statements(output, words).find_map(|statement| decide("the stated answer", look(statement)))
 }

@@ -1,0 +1,166 @@
+//! The final number, found in awkward outputs. A case is an output and the number, or none.
+
+use qeil_tasks::extract::number;
+
+const CASES: &[(&str, Option<&str>)] = &[
+    // One number, in every dress.
+    ("42", Some("42")),
+    ("  42\n", Some("42")),
+    ("42.", Some("42")),
+    ("-7", Some("-7")),
+    ("+7", Some("7")),
+    ("\u{2212}7", Some("-7")),
+    ("\u{2013}7 °C", Some("-7")),
+    ("(-7)", Some("-7")),
+    ("negative 7", Some("-7")),
+    ("minus 7", Some("-7")),
+    ("007", Some("7")),
+    ("-0", Some("0")),
+    ("3.50", Some("3.5")),
+    (".5", Some("0.5")),
+    ("0.1250", Some("0.125")),
+    ("1,234", Some("1234")),
+    ("1,234,567.89", Some("1234567.89")),
+    ("12,34,567", Some("1234567")),
+    ("1 234 567", Some("567")),
+    ("1\u{202F}234\u{202F}567", Some("1234567")),
+    ("1\u{A0}234", Some("1234")),
+    ("1'234'567", Some("1234567")),
+    ("1_000_000", Some("1000000")),
+    ("1{,}234", Some("1234")),
+    ("1\\,234", Some("1234")),
+    ("4２", Some("42")),
+    ("٤٢", Some("42")),
+    ("𝟒𝟐", Some("42")),
+    // Money, shares, units.
+    ("$18", Some("18")),
+    ("$1,200.00", Some("1200")),
+    ("-$5", Some("-5")),
+    ("$-5", Some("-5")),
+    ("18 €", Some("18")),
+    ("US$ 5", Some("5")),
+    ("50%", Some("50")),
+    ("50\\%", Some("50")),
+    ("12.5 percent", Some("12.5")),
+    ("42km", Some("42")),
+    ("42 km/h", Some("42")),
+    ("5 m²", Some("5")),
+    ("3rd", Some("3")),
+    ("2.5 million", Some("2500000")),
+    ("3 thousand dollars", Some("3000")),
+    // Fractions and powers.
+    ("3/4", Some("0.75")),
+    ("1/3", Some("1/3")),
+    ("2/6", Some("1/3")),
+    ("-1/3", Some("-1/3")),
+    ("1 1/2", Some("1.5")),
+    ("1½", Some("1.5")),
+    ("½", Some("0.5")),
+    ("\\frac{3}{4}", Some("0.75")),
+    ("\\dfrac{-10}{4}", Some("-2.5")),
+    ("2\\frac{1}{3}", Some("7/3")),
+    ("6/3", Some("2")),
+    ("1/0", None),
+    ("1e3", Some("1000")),
+    ("6.02e23", Some("602000000000000000000000")),
+    ("1.5E-3", Some("0.0015")),
+    ("3 × 10^5", Some("300000")),
+    ("3 \\times 10^{5}", Some("300000")),
+    ("6.5x10^-2", Some("0.065")),
+    ("10⁵", Some("100000")),
+    ("2×10⁻³", Some("0.002")),
+    ("9007199254740993", Some("9007199254740993")),
+    ("1e99999", None),
+    ("1e500", Some("1e500")),
+    // Stated answers.
+    ("#### 42", Some("42")),
+    ("5 + 5 = 10\n#### 1,042", Some("1042")),
+    ("#### $42.00", Some("42")),
+    ("####42 apples", Some("42")),
+    ("#### 41\n#### 42\nThanks for reading, 3 stars!", Some("42")),
+    ("#### Step 2\nSo 6 * 7 = 42", Some("42")),
+    ("#### **-42**", Some("-42")),
+    ("The answer is 42.", Some("42")),
+    ("The answer is 42. There are 7 days in a week.", Some("42")),
+    ("The final answer is: $42$", Some("42")),
+    ("**Answer:** 42 (in 3 steps)", Some("42")),
+    ("Answer: 42\n\nExplanation: 6 and 7 make 42, 100 % sure", Some("42")),
+    ("Answer:\n42\nI hope that helps 100 %", Some("42")),
+    ("### Answer\n42 cookies\n7 days", Some("42")),
+    ("So the answer would be 6 × 7 = 42", Some("42")),
+    ("The answer is 42 = 6 × 7", Some("42")),
+    ("The answer to question 3 is 42", Some("42")),
+    ("The answer is 40. Wait, no: the answer is 42.", Some("42")),
+    ("The answer is forty-two", None),
+    ("ANSWER = 42 because of 7", Some("42")),
+    ("\\boxed{42}", Some("42")),
+    ("Thus \\[x = \\boxed{\\frac{1}{2}}\\] for 3 cases", Some("0.5")),
+    ("\\boxed{\\text{about } {4{,}200}} and 7", Some("4200")),
+    ("\\boxed{x = 12} not \\boxed{x = 13}", Some("13")),
+    ("The answer is 7. \\boxed{42}", Some("42")),
+    ("\\boxed{42", Some("42")),
+    ("<think>the answer is 7</think>so 42", Some("42")),
+    // Several numbers: the last one, but for a first line that is the answer.
+    ("She has 16 - 3 - 4 = 9 eggs and sells them at $2 each, so 9 * 2 = 18", Some("18")),
+    ("18\nShe sells 9 eggs at 2 dollars.", Some("18")),
+    ("18 dollars\n\nBecause 9 eggs cost 2 dollars each.", Some("18")),
+    ("First 3, then 5, then 8.", Some("8")),
+    ("1. Add 3 and 4.\n2. The sum is **7**.", Some("7")),
+    ("It is 17 + 25 = 42", Some("42")),
+    ("17+25=42", Some("42")),
+    ("answers: 41, and then 42", Some("41")),
+    ("```\n42\n```", Some("42")),
+    ("```python\nprint(6 * 7)  # 42\n```", Some("42")),
+    ("2**3 is 8", Some("8")),
+    ("答案是42个", Some("42")),
+    // What is no answer: pieces of something else, alternatives.
+    ("", None),
+    ("  \n\t", None),
+    ("I do not know.", None),
+    ("10-12", None),
+    ("10 – 12 hens", None),
+    ("The answer is 10-12", None),
+    ("The answer is 5 or 6", None),
+    ("The answer is between 5 and 6", None),
+    ("The answer is 5 to 6 hens, 9 in all", None),
+    ("\\boxed{3, 5}", None),
+    ("3:30", None),
+    ("2024-01-05", None),
+    ("1/2/2024", None),
+    ("version 1.2.3", None),
+    ("3,4,7", None),
+    ("3, 4, 7", Some("7")),
+    ("1,5", None),
+    ("6 × 7", None),
+    ("x2", None),
+    ("H2O", None),
+    ("3x", None),
+    ("2π", None),
+    ("2^5", None),
+    ("√2", None),
+    ("\\sqrt{2}", None),
+    ("\\frac{n}{2}", None),
+    ("inf", None),
+    ("NaN", None),
+    ("٫", None),
+];
+
+#[test]
+fn numbers() {
+    let wrong: Vec<_> = CASES
+        .iter()
+        .filter_map(|(output, expected)| {
+            let found = number(output);
+            let text = found.as_ref().ok().map(|found| found.value.to_string());
+            (text.as_deref() != *expected).then(|| format!("{output:?}: {found:?}, not {expected:?}"))
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), CASES.len(), wrong.join("\n"));
+}
+
+#[test]
+fn digits_without_end() {
+    assert!(number(&"9".repeat(401)).is_err());
+    assert_eq!(number(&"9".repeat(400)).unwrap().value.value(), f64::INFINITY);
+    assert_eq!(number(&format!("{} so 42", "9,".repeat(50_000))).unwrap().value.to_string(), "42");
+}
