@@ -4,14 +4,10 @@
 //! in canonical JSON (keys sorted, no spaces, one task a line). The name and the file's layout are not in it; the
 //! order of the tasks is, since budgets end runs early.
 
-use crate::{
-    TaskError, embedded,
-    read::{self, Format},
-    task::Task,
-};
+use crate::{embedded, task::Task};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
-use std::{fmt::Write, path::Path};
+use std::fmt::Write;
 
 /// Most tasks of a set: a hundred times GSM8K's test half.
 pub const TASKS_MAX: usize = 100_000;
@@ -31,14 +27,6 @@ impl TaskSet {
         embedded::generate(embedded::SEED)
     }
 
-    /// Read a file. Without a format, it is told by the fields of the first line.
-    ///
-    /// # Errors
-    /// The file cannot be read, a bound is passed, or a line is not a task: which line, which field, what to do.
-    pub fn read(path: &Path, format: Option<Format>) -> Result<Self, TaskError> {
-        read::file(path, format)
-    }
-
     /// SHA-256 over the tasks in canonical JSON, as 64 hexadecimal digits.
     pub fn fingerprint(&self) -> String {
         let mut hash = Sha256::new();
@@ -49,11 +37,16 @@ impl TaskSet {
             text.push('\n');
             hash.update(text.as_bytes());
         }
-        hash.finalize().iter().fold(String::new(), |mut hex, byte| {
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+        hex(&hash.finalize())
     }
+}
+
+/// Two hexadecimal digits a byte.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// JSON with sorted keys and no spaces.

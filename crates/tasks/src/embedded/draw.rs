@@ -11,11 +11,11 @@ impl Draw {
     /// The stream of this number.
     pub fn new(seed: u64, stream: u64) -> Self {
         let mut start = Self(seed);
-        Self(start.next() ^ stream.wrapping_mul(0xD1B5_4A32_D192_ED03))
+        Self(start.bits() ^ stream.wrapping_mul(0xD1B5_4A32_D192_ED03))
     }
 
     /// Any 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -25,7 +25,7 @@ impl Draw {
     /// A whole number from `low` to `high`, both included.
     pub fn within(&mut self, low: i64, high: i64) -> i64 {
         let span = high.abs_diff(low) + 1;
-        low + ((u128::from(self.next()) * u128::from(span)) >> 64) as i64
+        low + ((u128::from(self.bits()) * u128::from(span)) >> 64) as i64
     }
 
     /// One of them.

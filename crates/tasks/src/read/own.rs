@@ -1,21 +1,16 @@
-//! Our own JSONL.
+//! Our own JSONL: a line is a task, field by field; what is not known is refused, since a misspelt field would
+//! silently change what is measured.
 
-use crate::{Task, TaskError, TaskSet};
-use std::path::Path;
+use super::Line;
+use crate::{Task, TaskError};
 
-pub(super) fn read(path: &Path, text: &str) -> Result<TaskSet, TaskError> {
-    let mut tasks = Vec::new();
-    for (i, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let mut json = serde_json::Deserializer::from_str(line);
-        let task: Task = serde_path_to_error::deserialize(&mut json).map_err(|e| TaskError::Line {
-            path: path.into(),
-            line: i + 1,
-            field: Some(e.path().to_string()).filter(|field| field != "."),
-            why: e.inner().to_string(),
-            remedy: "see docs/tasks.md".into(),
-        })?;
-        tasks.push(task);
-    }
-    let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or("tasks").into();
-    Ok(TaskSet { name, tasks })
+pub(super) fn task(line: &Line<'_>) -> Result<Task, TaskError> {
+    let mut json = serde_json::Deserializer::from_str(line.text);
+    let task = serde_path_to_error::deserialize(&mut json).map_err(|e| {
+        let field = e.path().to_string();
+        let field = Some(field.as_str()).filter(|field| *field != ".");
+        line.error(field, e.inner().to_string(), "see docs/tasks.md for what a task may hold")
+    })?;
+    json.end().map_err(|e| line.error(None, e.to_string(), "write one JSON object a line"))?;
+    Ok(task)
 }

@@ -8,6 +8,7 @@ use super::{Invalid, Judge, Verdict, quoted};
 use crate::{
     extract,
     sandbox::{End, Program},
+    set::hex,
     task::length,
 };
 use serde::{Deserialize, Serialize};
@@ -54,8 +55,7 @@ impl Python {
     }
 
     fn assemble(&self, code: &str) -> (String, String) {
-        let digest = Sha256::digest(format!("{code}\0{}", self.test).as_bytes());
-        let token: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        let token = hex(&Sha256::digest(format!("{code}\0{}", self.test).as_bytes()));
         let Self { test, entry_point, .. } = self;
         (format!("{code}\n\n{test}\n\ncheck({entry_point})\nprint(\"\\n{token}\")\n"), token)
     }
@@ -85,7 +85,11 @@ impl Python {
             if printed.trim_end().ends_with(&token) {
                 return Verdict { passed: true, answer: Some(code), why: "the tests pass".into() };
             }
-            return failed("it ended before the tests did".into());
+            return failed(if outcome.truncated {
+                "it printed so much that the end was not seen".into()
+            } else {
+                "it ended before the tests did".into()
+            });
         }
         let said = String::from_utf8_lossy(&outcome.stderr);
         let last = said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
