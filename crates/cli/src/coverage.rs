@@ -1,21 +1,26 @@
 //! `qeil coverage`: a task set, k samples a task, what they solved and what that cost.
 
+mod text;
+
 use crate::Output;
-use crate::arguments::{SamplingArguments, Weights, fraction, positive, watts};
+use crate::arguments::{Arguments, SamplingArguments, Weights, fraction, positive, watts};
 use crate::models::file_of;
 use crate::profile::store_path;
 use crate::run::{envelope, grammar, sampling};
 use crate::table;
 use anyhow::{Context, Result, bail};
-use clap::{Args, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use qeil_engine::handle::{Launch, probe_devices};
 use qeil_engine::spec::LoadSpec;
+use qeil_fit::chart::draw_coverage;
+use qeil_fit::coverage_run::report;
 use qeil_hardware::Roots;
 use qeil_hardware::cpu::Cpu;
 use qeil_hardware::energy::EnergyMeter;
 use qeil_measure::coverage::{Bench, Budget, CoverageEvent, CoveragePlan, Progress, Strategy, run};
-use qeil_measure::kept::Kept;
+use qeil_measure::kept::{Kept, user_cache};
 use qeil_measure::profile::{Host, Subject};
 use qeil_measure::store::Store;
 use qeil_measure::survey::{Step, Survey, select};
@@ -83,6 +88,10 @@ pub struct CoverageArguments {
     /// Threads that compute on the CPU [default: all]
     #[arg(long, short = 't', value_parser = clap::value_parser!(u32).range(1..=512))]
     threads: Option<u32>,
+    /// Settings under which a sample says the same whatever is computed beside it, so that an interrupted run ends with the
+    /// very texts of one that was left alone; slower (the plain settings for speed promise the same random numbers only)
+    #[arg(long, conflicts_with = "weights")]
+    reproducible: bool,
     /// Format of the weights in memory; `auto` takes what was measured to be faster (its copy is cached)
     #[arg(long, value_enum, default_value_t = Weights::Auto)]
     weights: Weights,
@@ -111,6 +120,10 @@ enum StrategyName {
 }
 
 pub async fn coverage(arguments: CoverageArguments) -> Result<Output> {
+    if arguments.all && arguments.strategy == StrategyName::Sequential {
+        let why = "--all draws every sample of every task: --strategy sequential has nothing to decide";
+        return Err(Arguments::command().error(ErrorKind::ArgumentConflict, why).into());
+    }
     let set = task_set(&arguments.tasks)?;
     let path = store_path(arguments.store.as_deref())?;
     let mut store = Store::open(&path)?;
@@ -164,8 +177,14 @@ pub async fn coverage(arguments: CoverageArguments) -> Result<Output> {
         run(&with, &mut store, &plan, &set.tasks, arguments.fresh, budget, |event| show(&bar, &event))
             .await?;
     bar.finish_and_clear();
-    let run = store.coverage_run(id)?;
-    Ok(Output::from(format!("{ended}: {} samples\n", run.samples.len())))
+    let report = report(&store.coverage_run(id)?)?;
+    if let Some(file) = &arguments.chart {
+        let picture = draw_coverage(&report).context("there is no curve to draw: no task is settled")?;
+        std::fs::write(file, picture).with_context(|| format!("chart to {}", file.display()))?;
+    }
+    let text =
+        if arguments.json { table::json(&report)? } else { text::text(&report, &ended.to_string(), &path) };
+    Ok(Output::from(text))
 }
 
 /// The task set of a name.
@@ -176,6 +195,11 @@ fn task_set(name: &str) -> Result<TaskSet> {
         Some(("humaneval", path)) => file(path, Some(Format::HumanEval))?,
         Some(("qa", path)) => file(path, Some(Format::Pairs))?,
         _ if name == "embedded" => TaskSet::embedded(),
+        _ if name == "humaneval" => {
+            let folder =
+                user_cache().context("no home folder to keep HumanEval in: name a file, humaneval:FILE")?;
+            TaskSet::fetch_humaneval(&folder.join("tasks"))?
+        }
         _ => file(name, None)?,
     })
 }
@@ -227,6 +251,7 @@ fn plan(
         threads: arguments.threads.unwrap_or(LoadSpec::new("", "").threads),
         parallel: arguments.parallel,
         unconfined: arguments.unsafe_no_sandbox,
+        reproducible: arguments.reproducible,
     }
 }
 

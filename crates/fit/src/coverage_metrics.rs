@@ -128,5 +128,6 @@ fn observed(run: &CoverageRun) -> Option<(Observed, Vec<u32>)> {
 /// Computed tokens of all samples of a run that count.
 fn all_tokens(run: &CoverageRun) -> f64 {
     let outcomes = outcomes(&run.plan, &run.samples);
-    outcomes.iter().flat_map(|outcome| outcome.counting()).map(|row| row.computed_tokens()).sum::<u64>() as f64
+    outcomes.iter().flat_map(|outcome| outcome.counting()).map(|row| row.computed_tokens()).sum::<u64>()
+        as f64
 }

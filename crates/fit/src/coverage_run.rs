@@ -12,8 +12,10 @@
 //! fewer samples than were drawn is that of the first k of each task.
 
 use crate::{FitError, LEVEL, SEED};
+use qeil_laws::coverage::Counts;
 use qeil_laws::coverage::agreement::leader_confidence;
 use qeil_laws::coverage::pass::pass_at_k;
+use qeil_laws::coverage::study::Study;
 use qeil_laws::interval::{Interval, REPLICATES, of_draws};
 use qeil_laws::random::Random;
 use qeil_measure::coverage::{CoveragePlan, Spent, Strategy, TaskOutcome, outcomes};
@@ -24,6 +26,8 @@ use qeil_units::{Joules, Labelled, Provenance};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
+/// Multiples of the samples drawn at which the laws are asked what more samples would solve.
+pub const BEYOND: [u32; 2] = [4, 10];
 /// Why a share of energy is an estimate.
 const BY_TOKENS: &str = "shared out by computed tokens";
 
@@ -167,6 +171,8 @@ pub struct CoverageRunReport {
     pub cancelled: u64,
     /// Coverage over samples.
     pub curve: Vec<CurvePoint>,
+    /// The laws, at the same numbers of samples and beyond ([`BEYOND`]); missing where no task was asked.
+    pub laws: Option<Laws>,
     /// By kind, in the order of the set.
     pub kinds: Vec<KindRow>,
     /// Tasks whose samples vote.
@@ -177,6 +183,36 @@ pub struct CoverageRunReport {
     pub never_solved: Vec<String>,
     /// Every task with a known answer.
     pub tasks: Vec<TaskRow>,
+}
+
+/// All laws of coverage, fitted to a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Laws {
+    /// Numbers of samples that they are asked for.
+    pub at: Vec<u32>,
+    /// What they say there, and which to go by.
+    pub study: Study,
+}
+
+impl Laws {
+    /// Of these tasks. Counts of a run whose rules let outcomes decide are marked as stopped: the laws' likelihood holds
+    /// for both, pass@k only for the others.
+    fn of(run: &CoverageRun, outcomes: &[&TaskOutcome<'_>]) -> Option<Self> {
+        let stopped = run.plan.stop_at_pass || run.plan.strategy == Strategy::Sequential;
+        let counts: Vec<Counts> = outcomes.iter().map(|outcome| outcome.counts(stopped)).collect();
+        let mut at = steps(run.plan.samples);
+        at.extend(BEYOND.iter().map(|times| run.plan.samples.saturating_mul(*times)));
+        let asked: Vec<f64> = at.iter().map(|&k| f64::from(k)).collect();
+        let study = Study::new(&counts, &asked, LEVEL, REPLICATES, SEED).ok()?;
+        Some(Self { at, study })
+    }
+
+    /// What the law to go by says at each number of samples, with its interval.
+    pub fn chosen(&self) -> impl Iterator<Item = (u32, f64, Option<Interval>)> {
+        let law = self.study.chosen();
+        let figures = law.into_iter().flat_map(|law| law.coverage.iter().zip(&law.intervals));
+        self.at.iter().zip(figures).map(|(&k, (&coverage, &interval))| (k, coverage, interval))
+    }
 }
 
 /// One task, as figures: what coverage and energy at each k are summed from.
@@ -249,8 +285,7 @@ impl Observed {
 
     /// Share of tasks that `k` samples solve; missing where a task has fewer.
     pub fn coverage(&self, k: u32) -> Option<f64> {
-        let solved: Option<Vec<f64>> =
-            self.tasks.iter().map(|task| task.solved_at(k, self.basis)).collect();
+        let solved: Option<Vec<f64>> = self.tasks.iter().map(|task| task.solved_at(k, self.basis)).collect();
         let solved = solved?;
         Some(solved.iter().sum::<f64>() / solved.len() as f64)
     }
@@ -258,11 +293,8 @@ impl Observed {
     /// Resamples of the tasks: for each, its coverage at `k`, and the tokens of its first `k` samples as a share of those
     /// of all tasks as they are. Draw i resamples the same tasks for every k.
     pub fn draws(&self, k: u32) -> Option<(Vec<f64>, Vec<f64>)> {
-        let each: Option<Vec<(f64, f64)>> = self
-            .tasks
-            .iter()
-            .map(|task| Some((task.solved_at(k, self.basis)?, task.tokens_at(k))))
-            .collect();
+        let each: Option<Vec<(f64, f64)>> =
+            self.tasks.iter().map(|task| Some((task.solved_at(k, self.basis)?, task.tokens_at(k)))).collect();
         let each = each?;
         let count = each.len();
         let all: f64 = each.iter().map(|(_, tokens)| tokens).sum();
@@ -339,6 +371,7 @@ pub fn report(run: &CoverageRun) -> Result<CoverageRunReport, FitError> {
         })
         .collect();
     let kinds = kinds(&tasks, &figures, share_of);
+    let laws = Laws::of(run, &solvable);
     let judged = run.samples.len() as u64;
     let counted: u64 = outcomes.iter().map(|outcome| u64::from(outcome.counted)).sum();
     let asked: Vec<&TaskRow> = tasks.iter().filter(|task| task.samples > 0).collect();
@@ -357,7 +390,8 @@ pub fn report(run: &CoverageRun) -> Result<CoverageRunReport, FitError> {
         samples: judged,
         surplus: judged - counted,
         cancelled: run.sittings.iter().map(|sitting| sitting.cancelled).sum(),
-        curve: curve(run, cost.gross.as_ref()),
+        curve: curve(run, cost.gross.as_ref(), laws.as_ref()),
+        laws,
         never_solved: asked
             .iter()
             .filter(|task| task.first_pass.is_none())
@@ -370,8 +404,19 @@ pub fn report(run: &CoverageRun) -> Result<CoverageRunReport, FitError> {
     })
 }
 
-fn curve(run: &CoverageRun, energy: Option<&Labelled<Joules>>) -> Vec<CurvePoint> {
-    let Some(observed) = Observed::of(run) else { return Vec::new() };
+fn curve(run: &CoverageRun, energy: Option<&Labelled<Joules>>, laws: Option<&Laws>) -> Vec<CurvePoint> {
+    let Some(observed) = Observed::of(run) else {
+        // Fewer samples would have been given to other tasks, so their energy is not known.
+        let fitted = |(samples, coverage, interval)| CurvePoint {
+            samples,
+            coverage,
+            interval,
+            basis: Basis::Fitted,
+            energy: None,
+        };
+        let drawn = |point: &CurvePoint| point.samples <= run.plan.samples;
+        return laws.into_iter().flat_map(Laws::chosen).map(fitted).filter(drawn).collect();
+    };
     let point = |k: u32| {
         let coverage = observed.coverage(k)?;
         let interval = observed.draws(k).and_then(|(shares, _)| of_draws(&shares, LEVEL));
@@ -395,8 +440,7 @@ fn kinds(
         members.entry(&task.kind).or_default().push(at);
     }
     let row = |kind: &Option<String>| {
-        let of: Vec<&TaskFigures> =
-            members.get(kind).into_iter().flatten().map(|&at| &figures[at]).collect();
+        let of: Vec<&TaskFigures> = members.get(kind).into_iter().flatten().map(|&at| &figures[at]).collect();
         let samples: u64 = of.iter().map(|task| u64::from(task.samples)).sum();
         let passed: u64 = of.iter().map(|task| u64::from(task.passed)).sum();
         KindRow {

@@ -114,7 +114,9 @@ fn what_is_missing_says_why() {
             ],
         ),
         (
-            without(|run| run.coverage = Some(Coverage { samples: 8, share: 0.0, draws: Vec::new(), spend: Vec::new() })),
+            without(|run| {
+                run.coverage = Some(Coverage { samples: 8, share: 0.0, draws: Vec::new(), spend: Vec::new() })
+            }),
             &[("marginal ECE", Missing::SmallerRun), ("cost", Missing::NothingSolved)],
         ),
     ];
@@ -188,7 +190,8 @@ fn hard_tasks_cost_more_and_the_interval_holds_both() {
     let cheap: Vec<f64> = draws.iter().map(|share| 1.5 - share).collect();
     let dear: Vec<f64> = draws.iter().map(|share| 0.5 + share).collect();
     let alone = metrics(&with(Vec::new(), 8, 1000.0));
-    let [cheap_ece, dear_ece] = [&cheap, &dear].map(|spend| width(&metrics(&with(spend.clone(), 8, 1000.0)).ece));
+    let [cheap_ece, dear_ece] =
+        [&cheap, &dear].map(|spend| width(&metrics(&with(spend.clone(), 8, 1000.0)).ece));
     assert!(cheap_ece > 1.2 * width(&alone.ece), "{cheap_ece}");
     assert!(dear_ece < 0.8 * width(&alone.ece), "{dear_ece}");
     assert!(matches!(alone.energy_per_task_j, Metric::Known { interval: None, .. }));
@@ -236,7 +239,9 @@ fn nonsense_is_refused() {
         |run| run.repetitions[0].wall = Seconds(f64::NAN),
         |run| run.repetitions[0].energy = Some(Labelled::measured(Joules(-1.0), "counter")),
         |run| run.coverage = Some(Coverage { samples: 1, share: 1.5, draws: Vec::new(), spend: Vec::new() }),
-        |run| run.coverage = Some(Coverage { samples: 1, share: 0.5, draws: vec![f64::NAN], spend: Vec::new() }),
+        |run| {
+            run.coverage = Some(Coverage { samples: 1, share: 0.5, draws: vec![f64::NAN], spend: Vec::new() })
+        },
         |run| {
             run.coverage = Some(Coverage { samples: 1, share: 0.5, draws: vec![0.5], spend: vec![1.0, 1.0] });
         },

@@ -6,10 +6,10 @@
 //! not depend on which sample was faster.
 //!
 //! **What is promised of a resumed run.** A saved sample is never drawn again. What was in flight is drawn again with the
-//! same random numbers, and a task's samples count in the order of their numbers, so an interrupted run ends with the same
-//! (task, sample) pairs as one that was left alone. Their text is the same as far as the engine computes the same logits
-//! beside other work: floating-point sums may depend on what shares a batch, so a sample that was drawn again can say
-//! something else than it would have said without the interruption.
+//! same random numbers, and a task's samples count in the order of their numbers. Whether a sample that is drawn again also
+//! says the same depends on the engine: floating-point sums may differ with what shares a batch. Under the settings of a
+//! `reproducible` plan they were found not to, and an interrupted run ends with the very samples of one that was left
+//! alone. Under the faster settings that tuning chooses, a sample drawn again is another draw of the same distribution.
 //!
 //! | file | its one job |
 //! |---|---|

@@ -68,6 +68,8 @@ pub struct CoveragePlan {
     pub parallel: u32,
     /// Whether code of the model runs unconfined.
     pub unconfined: bool,
+    /// Whether settings are those under which a sample does not depend on what shares its batch.
+    pub reproducible: bool,
 }
 
 impl CoveragePlan {
@@ -151,6 +153,7 @@ pub(crate) mod tests {
             threads: 2,
             parallel: 4,
             unconfined: false,
+            reproducible: false,
         }
     }
 
