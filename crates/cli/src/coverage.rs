@@ -45,6 +45,9 @@ pub struct CoverageArguments {
     /// and answer, or a FILE of tasks
     #[arg(long, value_name = "SET", default_value = "embedded")]
     tasks: String,
+    /// Print the tasks as JSON lines, and run nothing
+    #[arg(long)]
+    show_tasks: bool,
     /// Samples of each task at most
     #[arg(long, short = 'k', default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=1 << 20))]
     samples: u32,
@@ -125,6 +128,11 @@ pub async fn coverage(arguments: CoverageArguments) -> Result<Output> {
         return Err(Arguments::command().error(ErrorKind::ArgumentConflict, why).into());
     }
     let set = task_set(&arguments.tasks)?;
+    if arguments.show_tasks {
+        let shown = set.tasks.iter().take(arguments.limit.map_or(usize::MAX, |limit| limit as usize));
+        let lines: serde_json::Result<Vec<String>> = shown.map(serde_json::to_string).collect();
+        return Ok(Output::from(lines?.join("\n") + "\n"));
+    }
     let path = store_path(arguments.store.as_deref())?;
     let mut store = Store::open(&path)?;
     let roots = Roots::default();

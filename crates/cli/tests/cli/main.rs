@@ -3,6 +3,7 @@
 //! Real workers on a tiny model with random weights: what they say means nothing, what it costs is measured.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on should stop")]
 
+mod coverage;
 mod home;
 mod sweeps;
 

@@ -330,3 +330,7 @@ impl Schedule {
         Some(Group { task, samples: self.missing(task, free.min(GROUP_ALLOCATED)) })
     }
 }
+
+#[cfg(test)]
+#[path = "schedule_tests.rs"]
+mod tests;
