@@ -317,7 +317,10 @@ pub struct ProfileArguments {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct FitArguments {
+    #[command(subcommand)]
+    pub of: Option<crate::fit_coverage::FitCommand>,
     /// File of measurements [default: in the user's data folder]
     #[arg(long, value_name = "FILE")]
     pub store: Option<PathBuf>,

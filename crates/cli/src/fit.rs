@@ -1,6 +1,7 @@
 //! `qeil fit`: the laws of what was measured, as a table and as charts.
 
 use crate::arguments::FitArguments;
+use crate::fit_coverage::{FitCommand, fit_coverage};
 use crate::profile::{place, store_path};
 use crate::table::{self, COLUMNS_MAX, MISSING, figure, figure_or_missing, wrap};
 use anyhow::{Context, Result};
@@ -21,6 +22,9 @@ use std::fs;
 use std::path::Path;
 
 pub fn fit(arguments: &FitArguments) -> Result<String> {
+    if let Some(FitCommand::Coverage(arguments)) = &arguments.of {
+        return fit_coverage(arguments);
+    }
     let store = Store::open(&store_path(arguments.store.as_deref())?)?;
     let observations = store.observations()?;
     let (rooflines, divergences) = (store.rooflines()?, divergences(&observations));

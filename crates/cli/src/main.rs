@@ -9,6 +9,7 @@ mod coverage;
 mod devices;
 mod doctor;
 mod fit;
+mod fit_coverage;
 mod inspect;
 mod metrics;
 mod models;

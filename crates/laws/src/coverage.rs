@@ -9,16 +9,28 @@
 //! |---|---|
 //! | [`pass`] | unbiased pass@k |
 //! | [`beta`] | beta-binomial law, with or without unsolvable tasks |
+//! | [`curve`] | laws of the curve alone: `exp(−a·k^−b)` and `1 − exp(−α·k^β)` |
+//! | [`populations`] | two populations of tasks, averaged over all that the data leave open |
+//! | [`first_pass`] | how likely a curve makes the first passes: the score that all laws share |
+//! | [`study`] | all laws of one model: intervals, held-out deviance, which one to go by |
+//! | [`joint`] | how coverage depends on the size of the model |
+//! | [`simulation`] | tasks made up from known laws |
 //! | [`allocation`] | which task gets the next sample |
 //! | [`agreement`] | when enough samples agree |
 
 pub mod agreement;
 pub mod allocation;
 pub mod beta;
+pub mod curve;
+pub mod first_pass;
+pub mod joint;
 pub mod pass;
+pub mod populations;
 mod simplex;
 pub mod simulation;
+pub mod study;
 
+use crate::random::Random;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -71,22 +83,59 @@ impl Counts {
     }
 }
 
-/// How many tasks have which counts: all that a law of difficulty needs to see.
+/// How many tasks have which counts: all that a law needs to see.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Tally(Vec<(u32, u32, f64)>);
+pub struct Tally(Vec<(Counts, f64)>);
 
 impl Tally {
     /// Of these tasks. Tasks without a sample say nothing and are left out.
     pub fn new<'a>(counts: impl IntoIterator<Item = &'a Counts>) -> Self {
-        let mut found: BTreeMap<(u32, u32), f64> = BTreeMap::new();
+        let mut found: BTreeMap<Counts, f64> = BTreeMap::new();
         for task in counts.into_iter().filter(|task| task.samples > 0) {
-            *found.entry((task.samples, task.correct.min(task.samples))).or_default() += 1.0;
+            let correct = task.correct.min(task.samples);
+            *found.entry(Counts { correct, ..*task }).or_default() += 1.0;
         }
-        Self(found.into_iter().map(|((samples, correct), weight)| (samples, correct, weight)).collect())
+        Self(found.into_iter().collect())
     }
 
     /// Samples, passes, and how many tasks have them.
     pub fn rows(&self) -> impl Iterator<Item = (u32, u32, f64)> + '_ {
-        self.0.iter().copied()
+        self.0.iter().map(|(counts, weight)| (counts.samples, counts.correct, *weight))
+    }
+
+    /// The different counts, and how many tasks have them.
+    pub fn counts(&self) -> &[(Counts, f64)] {
+        &self.0
+    }
+
+    /// How many tasks there are.
+    pub fn tasks(&self) -> f64 {
+        self.0.iter().map(|(_, weight)| weight).sum()
+    }
+
+    /// As many tasks, drawn with replacement.
+    pub fn resampled(&self, random: &mut Random) -> Self {
+        let tasks = self.tasks().round() as usize;
+        let mut drawn = vec![0.0; self.0.len()];
+        for _ in 0..tasks {
+            let mut at = random.below(tasks) as f64;
+            for ((_, weight), drawn) in self.0.iter().zip(&mut drawn) {
+                if at < *weight {
+                    *drawn += 1.0;
+                    break;
+                }
+                at -= weight;
+            }
+        }
+        let rows = self.0.iter().zip(drawn).filter(|(_, drawn)| *drawn > 0.0);
+        Self(rows.map(|((counts, _), drawn)| (*counts, drawn)).collect())
+    }
+
+    /// Without one of the tasks that have the counts of row `row`.
+    pub fn without_one(&self, row: usize) -> Self {
+        let mut rest = self.clone();
+        rest.0[row].1 -= 1.0;
+        rest.0.retain(|(_, weight)| *weight > 0.0);
+        rest
     }
 }

@@ -75,8 +75,7 @@ fn a_killed_run_keeps_what_it_saved_and_ends_with_the_same_samples() {
         let mut saved: Vec<SampleRow> = Vec::new();
         let mut cut = 0;
         for kill in 0..40u64 {
-            let mut child =
-                home.command(&with).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            let mut child = home.command(&with).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
             std::thread::sleep(Duration::from_millis(250 + kill * 7919 % 400));
             let ended = child.try_wait().unwrap().is_some();
             child.kill().unwrap();
@@ -126,7 +125,8 @@ fn samples_do_not_depend_on_what_is_computed_beside_them() {
 #[test]
 fn budgets_end_a_run_and_a_larger_one_goes_on() {
     let home = home();
-    let report = |more: &[&str]| home.json(&arguments("budget.sqlite", &[more, &["--all", "--json"]].concat()));
+    let report =
+        |more: &[&str]| home.json(&arguments("budget.sqlite", &[more, &["--all", "--json"]].concat()));
     let first = report(&["--budget-j", "0.001"]);
     assert!(first["ended"].as_str().unwrap().contains("0.001 J"), "{}", first["ended"]);
     assert_eq!(first["finished"], false);
@@ -151,7 +151,9 @@ fn the_report_and_the_metrics_of_a_run() {
     let output = home.qeil(&arguments("run.sqlite", &["--chart", "curve.svg"]));
     assert!(output.status.success(), "{}", stderr(&output));
     let table = stdout(&output);
-    for words in ["24 tasks", "within so many samples", "never solved: task-02", "held-out", "estimated", "easy"] {
+    for words in
+        ["24 tasks", "within so many samples", "never solved: task-02", "held-out", "estimated", "easy"]
+    {
         assert!(table.contains(words), "{words} is missing in\n{table}");
     }
     let picture = std::fs::read_to_string(home.path("curve.svg")).unwrap();

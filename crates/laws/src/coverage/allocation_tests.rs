@@ -39,10 +39,10 @@ struct Spent {
 fn fixed(world: &mut World, k: u32) -> (Spent, usize) {
     let mut solved = vec![false; world.p.len()];
     let mut spent = Spent { samples: 0, energy_j: 0.0 };
-    for task in 0..world.p.len() {
+    for (task, solved) in solved.iter_mut().enumerate() {
         for _ in 0..k {
             let (passed, energy_j) = world.sample(task);
-            solved[task] |= passed;
+            *solved |= passed;
             spent.samples += 1;
             spent.energy_j += energy_j;
         }
@@ -98,7 +98,7 @@ fn allocated(world: &mut World, target: usize, samples_max: u32, width: usize) -
 
 #[test]
 fn equal_coverage_for_fewer_samples_and_joules() {
-    const WORLDS: u64 = 8;
+    const WORLDS: u64 = 24;
     const K: u32 = 32;
     let [mut all, mut uniform, mut single, mut batched] =
         [(); 4].map(|()| Spent { samples: 0, energy_j: 0.0 });
@@ -169,8 +169,8 @@ fn kinds_are_learned() {
     // Kind 7 passes half the time, kind 9 never: a fresh task of kind 7 goes before one of kind 9.
     let kinds: Vec<u32> = (0..20).map(|task| if task % 2 == 0 { 9 } else { 7 }).collect();
     let mut allocator = Allocator::new(&kinds, 100);
-    for task in 0..18 {
-        allocator.record(task, kinds[task] == 7 && task % 4 == 1, None);
+    for (task, &kind) in kinds.iter().enumerate().take(18) {
+        allocator.record(task, kind == 7 && task % 4 == 1, None);
     }
     assert_eq!(allocator.pick(), Some(19));
     let of = |task| allocator.prospect(task).unwrap().pass_probability;

@@ -77,6 +77,9 @@ struct Coordinates {
     logit_unsolvable: Option<f64>,
 }
 
+/// Where a search begins that knows no better.
+const START: Coordinates = Coordinates { logit_mean: 0.0, log_shape: -0.5, logit_unsolvable: None };
+
 impl Coordinates {
     fn of(difficulty: Difficulty) -> Self {
         Self {
@@ -162,6 +165,16 @@ impl Difficulty {
         }
     }
 
+    /// Share of the very tasks that were counted which `k` samples of each solve: the mean over tasks of what their own
+    /// counts leave to be believed.
+    pub fn coverage_of_tasks(&self, tally: &Tally, k: f64) -> f64 {
+        let sum: f64 = tally
+            .rows()
+            .map(|(samples, correct, weight)| weight * self.posterior(samples, correct).coverage(k))
+            .sum();
+        sum / tally.tasks()
+    }
+
     /// Probability that a sample passes.
     pub fn pass_probability(&self) -> f64 {
         (1.0 - self.unsolvable) * self.alpha / (self.alpha + self.beta)
@@ -169,28 +182,23 @@ impl Difficulty {
 
     /// The difficulty under which the counts are likeliest, without a share of unsolvable tasks.
     pub fn fit(tally: &Tally, hyperprior: &Hyperprior) -> Self {
-        let cost = |&[logit_mean, log_shape]: &[f64; 2]| {
-            penalised(tally, hyperprior, Coordinates { logit_mean, log_shape, logit_unsolvable: None })
-        };
-        let ([logit_mean, log_shape], _) = least([start(tally), -0.5], STEP, cost);
-        Coordinates { logit_mean, log_shape, logit_unsolvable: None }.bounded().0.difficulty()
+        climb(tally, hyperprior, Coordinates { logit_mean: start(tally), ..START }).0
     }
 
     /// The same with a share of unsolvable tasks.
     pub fn fit_zero_inflated(tally: &Tally, hyperprior: &Hyperprior) -> Self {
-        let cost = |&[logit_mean, log_shape, unsolvable]: &[f64; 3]| {
-            penalised(
-                tally,
-                hyperprior,
-                Coordinates { logit_mean, log_shape, logit_unsolvable: Some(unsolvable) },
-            )
-        };
         // Two starts, few unsolvable and many: the likelihood may have a hill on either side.
-        let mean = start(tally);
-        let few = least([mean, -0.5, -3.0], STEP, cost);
-        let many = least([mean + 0.7, 0.0, 0.0], STEP, cost);
-        let ([logit_mean, log_shape, unsolvable], _) = if many.1 < few.1 { many } else { few };
-        Coordinates { logit_mean, log_shape, logit_unsolvable: Some(unsolvable) }.bounded().0.difficulty()
+        let logit_mean = start(tally);
+        let few = climb(tally, hyperprior, Coordinates { logit_mean, logit_unsolvable: Some(-3.0), ..START });
+        let many = Coordinates { logit_mean: logit_mean + 0.7, log_shape: 0.0, logit_unsolvable: Some(0.0) };
+        let many = climb(tally, hyperprior, many);
+        if many.1 < few.1 { many.0 } else { few.0 }
+    }
+
+    /// The same as the one or the other, starting from a fit to similar counts; with a share of unsolvable tasks if that
+    /// has one.
+    pub fn refit(&self, tally: &Tally, hyperprior: &Hyperprior) -> Self {
+        climb(tally, hyperprior, Coordinates::of(*self)).0
     }
 }
 
@@ -204,7 +212,35 @@ fn start(tally: &Tally) -> f64 {
     (passes / failures).ln()
 }
 
+/// The best fit found from `start`, and its cost.
+fn climb(tally: &Tally, hyperprior: &Hyperprior, start: Coordinates) -> (Difficulty, f64) {
+    let (at, cost) = match start.logit_unsolvable {
+        None => {
+            let of = |&[logit_mean, log_shape]: &[f64; 2]| Coordinates { logit_mean, log_shape, ..START };
+            let (at, cost) =
+                least([start.logit_mean, start.log_shape], STEP, |at| penalised(tally, hyperprior, of(at)));
+            (of(&at), cost)
+        }
+        Some(unsolvable) => {
+            let of = |&[logit_mean, log_shape, unsolvable]: &[f64; 3]| Coordinates {
+                logit_mean,
+                log_shape,
+                logit_unsolvable: Some(unsolvable),
+            };
+            let (at, cost) = least([start.logit_mean, start.log_shape, unsolvable], STEP, |at| {
+                penalised(tally, hyperprior, of(at))
+            });
+            (of(&at), cost)
+        }
+    };
+    (at.bounded().0.difficulty(), cost)
+}
+
 fn penalised(tally: &Tally, hyperprior: &Hyperprior, at: Coordinates) -> f64 {
     let (bounded, off) = at.bounded();
     hyperprior.penalty(&bounded) + off - bounded.difficulty().ln_likelihood_of(tally)
 }
+
+#[cfg(test)]
+#[path = "beta_tests.rs"]
+mod tests;

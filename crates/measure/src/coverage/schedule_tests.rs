@@ -43,9 +43,7 @@ struct Fewest {
 
 impl Allocate for Fewest {
     fn pick(&mut self) -> Option<usize> {
-        let open = |task: &usize| {
-            !self.solved[*task] && !self.voters[*task] && self.drawn[*task] < self.most
-        };
+        let open = |task: &usize| !self.solved[*task] && !self.voters[*task] && self.drawn[*task] < self.most;
         let task = (0..self.drawn.len()).filter(open).min_by_key(|task| self.drawn[*task])?;
         self.drawn[task] += 1;
         Some(task)
@@ -104,7 +102,10 @@ impl Toy {
             while let Some(group) = schedule.next() {
                 for sample in group.samples {
                     let started = (group.task, sample);
-                    assert!(!self.known.contains(&started) && !running.contains(&started), "{started:?} twice");
+                    assert!(
+                        !self.known.contains(&started) && !running.contains(&started),
+                        "{started:?} twice"
+                    );
                     running.push(started);
                 }
                 assert!(running.len() <= self.rules.parallel as usize, "{running:?}");
@@ -187,7 +188,11 @@ fn what_counts_does_not_depend_on_which_sample_was_faster() {
                 toy.allocated = allocated;
                 let (schedule, counted) = toy.run(seed, LONG);
                 assert!(schedule.is_done(), "stop {stop_at_pass}, allocated {allocated}, seed {seed}");
-                assert_eq!(counted, expected(&toy.scripts, stop_at_pass), "allocated {allocated}, seed {seed}");
+                assert_eq!(
+                    counted,
+                    expected(&toy.scripts, stop_at_pass),
+                    "allocated {allocated}, seed {seed}"
+                );
             }
         }
     }
