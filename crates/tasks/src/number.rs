@@ -8,7 +8,7 @@
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::fmt;
 
-/// Most digits of a number: longer ones are noise that a model repeats.
+/// Most digits of a number, zeros at its ends aside: longer ones are noise that a model repeats.
 pub const DIGITS_MAX: usize = 400;
 /// Largest power of ten, up or down.
 pub const EXPONENT_MAX: i32 = 9999;
@@ -30,7 +30,7 @@ impl Number {
     pub fn decimal(negative: bool, integer: &str, fraction: &str, exponent: i32) -> Option<Self> {
         let count = integer.len() + fraction.len();
         let all_digits = integer.bytes().chain(fraction.bytes()).all(|b| b.is_ascii_digit());
-        if !(1..=DIGITS_MAX).contains(&count) || !all_digits || exponent.abs() > EXPONENT_MAX {
+        if count == 0 || !all_digits || exponent.checked_abs()? > EXPONENT_MAX {
             return None;
         }
         let digits = format!("{integer}{fraction}");
@@ -41,7 +41,11 @@ impl Number {
             return Some(Self { text: "0".into(), value: 0.0 });
         }
         // The value is 0.SIGNIFICANT × 10^point.
-        let point = i32::try_from(integer.len()).ok()? - i32::try_from(zeros).ok()? + exponent;
+        let shift = i64::try_from(integer.len()).ok()? - i64::try_from(zeros).ok()?;
+        let point = i32::try_from(shift + i64::from(exponent)).ok()?;
+        if significant.len() > DIGITS_MAX || point.checked_abs()? >= EXPONENT_MAX {
+            return None;
+        }
         let text = spell(negative, significant, point);
         let value = text.parse().ok()?;
         Some(Self { text, value })
@@ -67,6 +71,9 @@ impl Number {
         if let Some(decimal) = terminating(negative, over, under) {
             return Some(decimal);
         }
+        if over >= 10u128.pow(FRACTION_DIGITS_MAX as u32) {
+            return None;
+        }
         let sign = if negative { -1.0 } else { 1.0 };
         let text = format!("{}{over}/{under}", if negative { "-" } else { "" });
         Some(Self { text, value: sign * over as f64 / under as f64 })
@@ -81,7 +88,7 @@ impl Number {
             self.text.strip_prefix('-').map_or((false, self.text.as_str()), |rest| (true, rest));
         let (mantissa, exponent) = rest.split_once('e').unwrap_or((rest, "0"));
         let (integer, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-        Self::decimal(negative, integer, fraction, exponent.parse::<i32>().ok()? + power)
+        Self::decimal(negative, integer, fraction, exponent.parse::<i32>().ok()?.checked_add(power)?)
     }
 
     /// A number as a task file has it: `-12`, `0.5`, `1e-3`, `3/4`; no separators, no units.

@@ -1,6 +1,6 @@
 //! The tasks that come with QEIL.
 
-use qeil_tasks::{Judge, Prompt, TaskSet, Verifier, embedded};
+use qeil_tasks::{Judge, Prompt, Task, TaskSet, Verifier, embedded};
 use std::collections::{BTreeMap, HashSet};
 
 #[test]
@@ -36,6 +36,11 @@ fn a_seed_makes_one_set() {
     );
 }
 
+fn asked(task: &Task) -> &str {
+    let Prompt::Messages(messages) = &task.prompt else { panic!("{:?}", task.prompt) };
+    &messages.last().unwrap().content
+}
+
 /// An answer as a model would write it passes, bare and in a sentence; the example's does not (but by chance), nor
 /// does the question.
 #[test]
@@ -58,8 +63,7 @@ fn right_answers_pass_and_others_do_not() {
                 let verdict = task.verifier.verify(&output, &judge);
                 assert!(verdict.passed, "{}: {output:?}: {}", task.id, verdict.why);
             }
-            let Prompt::Text(prompt) = &task.prompt else { panic!("{:?}", task.prompt) };
-            let asked = prompt.rsplit("Question: ").next().unwrap().trim_end_matches("Answer:").trim();
+            let asked = asked(&task);
             assert!(!task.verifier.verify(asked, &judge).passed, "{}: {asked}", task.id);
             assert!(!task.verifier.verify("", &judge).passed);
             answers.insert(answer);
@@ -72,8 +76,7 @@ fn right_answers_pass_and_others_do_not() {
 #[test]
 fn sums_are_right() {
     for task in embedded::generate(9).tasks.iter().filter(|task| task.kind.as_deref() == Some("arithmetic")) {
-        let Prompt::Text(prompt) = &task.prompt else { panic!() };
-        let sum = prompt.rsplit("What is ").next().unwrap().split('?').next().unwrap();
+        let sum = asked(task).trim_start_matches("What is ").trim_end_matches('?');
         let Verifier::Number { answer, .. } = &task.verifier else { panic!() };
         assert_eq!(evaluate(sum).to_string(), answer.to_string(), "{sum}");
     }

@@ -40,9 +40,4 @@ impl Draw {
             .map(|_| left.swap_remove(self.within(0, left.len() as i64 - 1) as usize))
             .collect()
     }
-
-    /// So many whole numbers from `low` to `high`, all different.
-    pub fn numbers(&mut self, count: usize, low: i64, high: i64) -> Vec<i64> {
-        self.some(&(low..=high).collect::<Vec<_>>(), count)
-    }
 }

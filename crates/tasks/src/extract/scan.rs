@@ -203,7 +203,9 @@ impl Reader<'_> {
     /// A sign stands after a space or an opening; after a digit, letter or closing bracket it is an operator.
     fn sign_may_stand(&self, at: usize) -> bool {
         let Some(before) = at.checked_sub(1).map(|i| self.chars[i]) else { return true };
-        !(before.is_alphanumeric() || matches!(before, ')' | ']' | '}' | '%' | '-' | '+' | '.' | '^'))
+        !(is_letter(before)
+            || before.is_ascii_digit()
+            || matches!(before, ')' | ']' | '}' | '%' | '-' | '+' | '.' | '^'))
     }
 
     /// "negative 5", and "minus 5" where it is no subtraction.
