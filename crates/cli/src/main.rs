@@ -49,9 +49,11 @@ impl From<String> for Output {
 }
 
 fn main() -> ExitCode {
-    // Before anything else: a worker must not inherit threads or a runtime from argument parsing.
-    if std::env::args_os().nth(1).is_some_and(|first| first == "worker") {
-        return qeil_engine::worker::main();
+    // Before anything else: neither of them may inherit threads or a runtime from argument parsing.
+    match std::env::args_os().nth(1) {
+        Some(first) if first == "worker" => return qeil_engine::worker::main(),
+        Some(first) if first == "sandbox" => return qeil_tasks::sandbox::main(),
+        _ => {}
     }
     if std::env::args_os().nth(1).is_some_and(|first| first == "sandbox") {
         return qeil_tasks::sandbox::main();
