@@ -3,6 +3,7 @@
 //! Bounds that hold on any machine (a number of samples, an empty prompt) are checked here, so that they end with
 //! the usage exit code; what depends on the machine (a device, a file) is checked where it is used.
 
+use crate::coverage::CoverageArguments;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use qeil_engine::spec::WeightFormat;
 use qeil_model::write::synth::Quantisation;
@@ -34,6 +35,8 @@ pub enum Command {
     Tune(TuneArguments),
     /// Characterise this machine: a designed sweep over models, lengths, samples and devices, saved as it goes
     Profile(ProfileArguments),
+    /// Sample a task set, judge the answers, and show what k samples solve and what that costs
+    Coverage(CoverageArguments),
     /// Find the laws that the measurements follow, draw them, and name the better ones
     Fit(FitArguments),
     /// Say what a model that was never run will take, from the laws
@@ -495,6 +498,17 @@ fn within<const LEAST: i32, const MOST: i32>(text: &str) -> Result<f64, String> 
     }
 }
 
+/// A number above 0.
+pub fn positive(text: &str) -> Result<f64, String> {
+    let value: f64 = text.parse().map_err(|_| "not a number".to_string())?;
+    if value > 0.0 && value.is_finite() { Ok(value) } else { Err("it must be above 0".into()) }
+}
+
+/// A share above 0 and at most 1.
+pub fn fraction(text: &str) -> Result<f64, String> {
+    positive(text).and_then(|share| if share <= 1.0 { Ok(share) } else { Err("it must be at most 1".into()) })
+}
+
 fn quantisation(text: &str) -> Result<Quantisation, String> {
     Quantisation::named(text).ok_or_else(|| {
         let names = Quantisation::ALL.map(Quantisation::name);
@@ -520,7 +534,7 @@ fn every(text: &str) -> Result<f64, String> {
     }
 }
 
-fn watts(text: &str) -> Result<(f64, f64), String> {
+pub fn watts(text: &str) -> Result<(f64, f64), String> {
     const FORM: &str = "write two numbers of watts, idle and busy, like 8:45";
     let (idle, max) = text.split_once(':').ok_or(FORM)?;
     let number =

@@ -5,6 +5,7 @@
 
 mod arguments;
 mod bench;
+mod coverage;
 mod devices;
 mod doctor;
 mod fit;
@@ -54,6 +55,9 @@ fn main() -> ExitCode {
         Some(first) if first == "sandbox" => return qeil_tasks::sandbox::main(),
         _ => {}
     }
+    if std::env::args_os().nth(1).is_some_and(|first| first == "sandbox") {
+        return qeil_tasks::sandbox::main();
+    }
     let arguments = Arguments::parse();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -85,6 +89,7 @@ async fn dispatch(arguments: Arguments) -> Result<Output> {
         Command::Bench(arguments) => bench::bench(arguments).await.map(Output::from),
         Command::Tune(arguments) => tune::tune(arguments).await.map(Output::from),
         Command::Profile(arguments) => profile::profile(arguments).await.map(Output::from),
+        Command::Coverage(arguments) => coverage::coverage(arguments).await,
         Command::Fit(arguments) => fit::fit(&arguments).map(Output::from),
         Command::Predict(arguments) => predict::predict(arguments).await.map(Output::from),
         Command::Metrics(arguments) => metrics::metrics(&arguments).map(Output::from),

@@ -4,14 +4,17 @@ use crate::arguments::MetricsArguments;
 use crate::profile::{brief, place, store_path};
 use crate::table::{self, COLUMNS_MAX, Footnotes, MISSING, figure, wrap};
 use anyhow::Result;
+use qeil_fit::coverage_metrics::{CoverageMetricsRow, coverage_metrics};
 use qeil_fit::metrics::{MetricsRow, PriceTag, metrics as tabulate};
 use qeil_hardware::Roots;
 use qeil_hardware::catalogue::Catalogue;
 use qeil_hardware::cpu::Cpu;
 use qeil_laws::metrics::{Metric, Price};
-use qeil_measure::profile::{Host, Observation};
+use qeil_measure::coverage::Strategy;
+use qeil_measure::profile::Host;
 use qeil_measure::store::Store;
 use qeil_units::{Seconds, Usd};
+use serde::Serialize;
 use std::collections::BTreeSet;
 
 /// Seconds of a year of 365.25 days.
@@ -20,13 +23,37 @@ const YEAR_S: f64 = 31_557_600.0;
 pub fn metrics(arguments: &MetricsArguments) -> Result<String> {
     let store = Store::open(&store_path(arguments.store.as_deref())?)?;
     let observations = store.observations()?;
-    let rows = tabulate(&observations, &prices(arguments, &observations)?)?;
-    if arguments.json { table::json(&rows) } else { Ok(text(&rows)) }
+    let runs = store.coverage_runs()?;
+    let swept = observations.iter().map(|row| row.cell.device.as_str());
+    let devices = swept.chain(runs.iter().map(|run| run.plan.device.as_str())).collect();
+    let prices = prices(arguments, &devices)?;
+    let coverage = coverage_metrics(&runs, &prices)?;
+    let workloads = if observations.is_empty() && !coverage.is_empty() {
+        Vec::new()
+    } else {
+        tabulate(&observations, &prices)?
+    };
+    if arguments.json {
+        return table::json(&Document { workloads, coverage });
+    }
+    let parts = [
+        (!coverage.is_empty()).then(|| coverage_text(&coverage)),
+        (!workloads.is_empty()).then(|| text(&workloads)),
+    ];
+    Ok(parts.into_iter().flatten().collect::<Vec<_>>().join("\n"))
+}
+
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Document {
+    /// Workloads of `qeil profile`, whose answers nobody checked.
+    workloads: Vec<MetricsRow>,
+    /// Coverage runs, at each number of samples.
+    coverage: Vec<CoverageMetricsRow>,
 }
 
 /// What the devices of the rows cost: the user's price, or the catalogue's for this machine's processor.
-fn prices(arguments: &MetricsArguments, observations: &[Observation]) -> Result<Vec<PriceTag>> {
-    let devices: BTreeSet<&str> = observations.iter().map(|row| row.cell.device.as_str()).collect();
+fn prices(arguments: &MetricsArguments, devices: &BTreeSet<&str>) -> Result<Vec<PriceTag>> {
     let known = match arguments.price_usd {
         Some(usd) => Some((Usd(usd), "given by the user".to_owned())),
         None => Catalogue::load()?.price_of_cpu(&Cpu::read(&Roots::default())).map(|price| {
@@ -53,7 +80,7 @@ fn prices(arguments: &MetricsArguments, observations: &[Observation]) -> Result<
             arguments.life_years, arguments.electricity_usd_per_kwh
         ),
     };
-    Ok(devices.into_iter().filter(priced).map(tag).collect())
+    Ok(devices.iter().copied().filter(priced).map(tag).collect())
 }
 
 fn text(rows: &[MetricsRow]) -> String {
@@ -100,6 +127,75 @@ fn text(rows: &[MetricsRow]) -> String {
     let about = format!(
         "{label}{price}Means over the runs; `--json` has 95 % intervals. A request of k samples counts as one task. \
          IPW: accuracy by watt. ECE: solved tasks by joule. PPP: solved tasks a second by watt and dollar."
+    );
+    format!("{out}\n{} {}\n", notes.text(), wrap(&about, usize::from(COLUMNS_MAX) - 1, " "))
+}
+
+/// Coverage runs, each at every number of samples, with intervals below the figures.
+fn coverage_text(rows: &[CoverageMetricsRow]) -> String {
+    let headers = [
+        "run",
+        "model, set",
+        "samples",
+        "accuracy\n%",
+        "IPW\n1/W",
+        "IPJ\n1/J",
+        "ECE\ntasks/J",
+        "marginal\nECE",
+        "PPP\n1/(s·W·USD)",
+        "USD per 1000\nsolved",
+    ];
+    let mut out = table::table(&headers, 2..headers.len());
+    let mut notes = Footnotes::default();
+    let mut last = None;
+    for row in rows {
+        let mut cell = |metric: &Metric| match metric {
+            Metric::Known { value, interval, .. } => match interval {
+                Some(interval) => {
+                    format!("{}\n{}–{}", figure(*value), figure(interval.low), figure(interval.high))
+                }
+                None => figure(*value),
+            },
+            Metric::Missing(why) => format!("{MISSING}{}", notes.mark(why.to_string())),
+        };
+        let metrics = &row.metrics;
+        let figures_of = [
+            cell(&metrics.ipw),
+            cell(&metrics.ipj),
+            cell(&metrics.ece),
+            cell(&metrics.marginal_ece),
+            cell(&metrics.ppp),
+            cell(&metrics.usd_per_thousand_solved),
+        ];
+        let again = last == Some(row.run);
+        last = Some(row.run);
+        let how = match (row.strategy, row.stop_at_pass) {
+            (Strategy::Sequential, _) => "sequential",
+            (Strategy::Fixed, true) => "to the first pass",
+            (Strategy::Fixed, false) => "all",
+        };
+        let about = format!(
+            "{}, {}, {} {} tasks, {how}, {}",
+            row.model,
+            row.quantisation,
+            row.tasks,
+            row.set,
+            place(&row.device, row.threads)
+        );
+        let mut fields = if again { vec![String::new(); 2] } else { vec![row.run.to_string(), about] };
+        fields.extend([row.samples.to_string(), format!("{:.1}", row.coverage * 100.0)]);
+        fields.extend(figures_of);
+        out.add_row(fields);
+    }
+    let label = rows.iter().filter_map(|row| Some(row.energy_label.as_ref()?.provenance)).min();
+    let label = label.map_or_else(String::new, |label| format!("Energy: {label}. "));
+    let price = rows.iter().find_map(|row| row.price_source.clone());
+    let price = price.map_or_else(String::new, |price| format!("Price: {price}. "));
+    let about = format!(
+        "{label}{price}Below each figure its 95 % interval over resampled tasks, which carry their joules and seconds along \
+         with their passes; an error of the meter as a whole is not in it. Energy at fewer samples than were drawn is \
+         shared out by computed tokens. IPW: accuracy by watt. IPJ: accuracy by joule of a task. ECE: solved tasks by \
+         joule; marginal: what the joules since the row above bought. PPP: solved tasks a second by watt and dollar."
     );
     format!("{out}\n{} {}\n", notes.text(), wrap(&about, usize::from(COLUMNS_MAX) - 1, " "))
 }

@@ -126,7 +126,8 @@ fn usage(message: &str) -> anyhow::Error {
     Arguments::command().error(ErrorKind::ValueValidation, message).into()
 }
 
-fn grammar(path: &Path) -> Result<String> {
+/// A grammar file, up to a byte more than a request may hold.
+pub fn grammar(path: &Path) -> Result<String> {
     let mut text = String::new();
     let file =
         File::open(path).with_context(|| format!("cannot open the grammar file {}", path.display()))?;
@@ -136,7 +137,8 @@ fn grammar(path: &Path) -> Result<String> {
     Ok(text)
 }
 
-fn sampling(arguments: &SamplingArguments) -> Sampling {
+/// How tokens are chosen.
+pub fn sampling(arguments: &SamplingArguments) -> Sampling {
     Sampling {
         temperature: arguments.temperature,
         top_k: arguments.top_k,

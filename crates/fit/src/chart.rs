@@ -9,8 +9,11 @@
 //! not seen, and a caption with device, workload, provenance and the verdict.
 
 mod axis;
+mod coverage;
 mod names;
 mod svg;
+
+pub use coverage::draw_coverage;
 
 use crate::LEVEL;
 use crate::laws::{LawRow, Measured, QuantityReport};

@@ -16,10 +16,14 @@
 //! | [`predict`] | what a model that was never run will do |
 //! | [`metrics`] | the three metrics of every stored run |
 //! | [`coverage`] | counts of repeated sampling into coverage at many samples |
+//! | [`coverage_run`] | what one coverage run showed |
+//! | [`coverage_metrics`] | the three metrics of every coverage run |
 //! | [`chart`] | pictures of the laws, as SVG |
 
 pub mod chart;
 pub mod coverage;
+pub mod coverage_metrics;
+pub mod coverage_run;
 mod error;
 pub mod joint;
 pub mod laws;

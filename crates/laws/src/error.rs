@@ -73,6 +73,14 @@ pub enum LawError {
         /// What was given.
         value: f64,
     },
+    /// Resamples of the tasks that do not come with their time and energy one by one.
+    #[error("{draws} resamples of the tasks, but time and energy of {spend}: give those of each, or of none")]
+    Draws {
+        /// Coverages given.
+        draws: usize,
+        /// Factors of time and energy given.
+        spend: usize,
+    },
     /// A confidence that is none.
     #[error("a confidence of {level} is no probability between 0 and 1")]
     Level {

@@ -15,8 +15,9 @@
 //! IPJ and ECE are the same number when accuracy is coverage; both names are kept because readers look for both.
 //!
 //! Intervals come from resampling: the repetitions of the run (energy and time of one repetition stay together) and the
-//! draws that the coverage brings along from its own bootstrap over tasks. A metric whose input is missing is missing,
-//! with the reason, and never zero.
+//! draws that the coverage brings along from its own bootstrap over tasks. Where a run knows what each task took, a draw
+//! carries the time and energy of the tasks in it, too: hard tasks are solved less often and cost more, and the interval
+//! of solved tasks by joule must hold both. A metric whose input is missing is missing, with the reason, and never zero.
 
 use crate::LawError;
 use crate::interval::{Interval, REPLICATES, of_draws};
@@ -48,6 +49,9 @@ pub struct Coverage {
     pub share: f64,
     /// The same share in resamples of the tasks; empty where its uncertainty is not known.
     pub draws: Vec<f64>,
+    /// Time and energy of the tasks of each of these resamples, as a factor of the run's; empty where they are not known
+    /// task by task. Draw i of two runs over the same tasks then resamples the same ones.
+    pub spend: Vec<f64>,
 }
 
 /// What the device costs.
@@ -233,6 +237,12 @@ impl Run {
             if let Some(&value) = std::iter::once(&coverage.share).chain(&coverage.draws).find(bad) {
                 return Err(LawError::Coverage { value });
             }
+            if !coverage.spend.is_empty() && coverage.spend.len() != coverage.draws.len() {
+                return Err(LawError::Draws { draws: coverage.draws.len(), spend: coverage.spend.len() });
+            }
+            for (index, &factor) in coverage.spend.iter().enumerate() {
+                positive("factor of time and energy of a resample", index, factor)?;
+            }
         }
         if let Some(price) = &self.price {
             positive("price of the device in USD", 0, price.device.0)?;
@@ -282,15 +292,25 @@ impl Run {
     fn drawn(&self, random: &mut Random) -> State {
         let count = self.repetitions.len();
         let chosen: Vec<usize> = (0..count).map(|_| random.below(count)).collect();
-        let share = self.coverage.as_ref().map_or(0.0, |coverage| {
-            coverage.draws.get(random.below(coverage.draws.len())).copied().unwrap_or(coverage.share)
+        let (share, factor) = self.coverage.as_ref().map_or((0.0, 1.0), |coverage| {
+            let at = random.below(coverage.draws.len());
+            let share = coverage.draws.get(at).copied().unwrap_or(coverage.share);
+            (share, coverage.spend.get(at).copied().unwrap_or(1.0))
         });
-        self.state(&chosen, share)
+        let mut state = self.state(&chosen, share);
+        state.wall_s *= factor;
+        state.energy_j *= factor;
+        state
+    }
+
+    /// Resamples of its tasks that know their time and energy.
+    fn paired_draws(&self) -> usize {
+        self.coverage.as_ref().map_or(0, |coverage| coverage.spend.len())
     }
 
     fn is_uncertain(&self, needs: Needs) -> bool {
         let coverage = || self.coverage.as_ref().is_some_and(|coverage| !coverage.draws.is_empty());
-        self.repetitions.len() > 1 || (needs.coverage && coverage())
+        self.repetitions.len() > 1 || self.paired_draws() > 0 || (needs.coverage && coverage())
     }
 
     fn metric(&self, needs: Needs, seed: u64, f: &dyn Fn(&State) -> Result<f64, Missing>) -> Metric {
@@ -324,8 +344,15 @@ impl Run {
             return Metric::Missing(Missing::NoMoreEnergy);
         };
         let uncertain = self.is_uncertain(needs) || smaller.is_uncertain(needs);
-        let interval =
-            uncertain.then(|| draws(seed, |random| gain(self.drawn(random), smaller.drawn(random))));
+        // The same random numbers draw the same tasks in both.
+        let paired = self.paired_draws() > 0 && self.paired_draws() == smaller.paired_draws();
+        let interval = uncertain.then(|| {
+            draws(seed, |random| {
+                let mut again = random.clone();
+                let more = self.drawn(random);
+                gain(more, smaller.drawn(if paired { &mut again } else { random }))
+            })
+        });
         Metric::Known {
             value,
             interval: interval.flatten(),

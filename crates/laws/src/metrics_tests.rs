@@ -16,7 +16,7 @@ fn run() -> Run {
     Run {
         tasks: 20,
         repetitions: vec![repetition(100.0, 2000.0)],
-        coverage: Some(Coverage { samples: 8, share: 0.5, draws: Vec::new() }),
+        coverage: Some(Coverage { samples: 8, share: 0.5, draws: Vec::new(), spend: Vec::new() }),
         price: Some(price()),
     }
 }
@@ -44,7 +44,7 @@ fn all(m: &Metrics) -> [(&'static str, &Metric); 10] {
 fn by_hand() {
     let smaller = Run {
         repetitions: vec![repetition(50.0, 1000.0)],
-        coverage: Some(Coverage { samples: 2, share: 0.3, draws: Vec::new() }),
+        coverage: Some(Coverage { samples: 2, share: 0.3, draws: Vec::new(), spend: Vec::new() }),
         ..run()
     };
     let m = Metrics::new(&run(), Some(&smaller), 1).unwrap();
@@ -114,7 +114,9 @@ fn what_is_missing_says_why() {
             ],
         ),
         (
-            without(|run| run.coverage = Some(Coverage { samples: 8, share: 0.0, draws: Vec::new() })),
+            without(|run| {
+                run.coverage = Some(Coverage { samples: 8, share: 0.0, draws: Vec::new(), spend: Vec::new() })
+            }),
             &[("marginal ECE", Missing::SmallerRun), ("cost", Missing::NothingSolved)],
         ),
     ];
@@ -160,7 +162,7 @@ fn uncertain_inputs_give_intervals() {
     assert!(energy_alone > 0.0);
     // Coverage of 20 tasks is the larger doubt.
     let draws = (0..200).map(|i| 0.3 + 0.4 * f64::from(i) / 199.0).collect();
-    run.coverage = Some(Coverage { samples: 8, share: 0.5, draws });
+    run.coverage = Some(Coverage { samples: 8, share: 0.5, draws, spend: Vec::new() });
     let with_coverage = metrics(&run);
     assert!(width(&with_coverage.ece) > 3.0 * energy_alone);
     assert!(width(&with_coverage.energy_per_task_j) < 1.2 * width(&m.energy_per_task_j));
@@ -172,10 +174,48 @@ fn uncertain_inputs_give_intervals() {
 }
 
 #[test]
+fn hard_tasks_cost_more_and_the_interval_holds_both() {
+    let draws: Vec<f64> = (0..200).map(|i| 0.3 + 0.4 * f64::from(i) / 199.0).collect();
+    let with = |spend: Vec<f64>, samples, joules| Run {
+        repetitions: vec![repetition(50.0, joules)],
+        coverage: Some(Coverage { samples, share: 0.5, draws: draws.clone(), spend }),
+        ..run()
+    };
+    let width = |metric: &Metric| match metric {
+        Metric::Known { interval: Some(interval), .. } => interval.high - interval.low,
+        other => panic!("{other:?}"),
+    };
+    let metrics = |run: &Run| Metrics::new(run, None, 1).unwrap();
+    // Resamples with more solved tasks hold more easy ones, which take less: solved tasks by joule vary by both.
+    let cheap: Vec<f64> = draws.iter().map(|share| 1.5 - share).collect();
+    let dear: Vec<f64> = draws.iter().map(|share| 0.5 + share).collect();
+    let alone = metrics(&with(Vec::new(), 8, 1000.0));
+    let [cheap_ece, dear_ece] =
+        [&cheap, &dear].map(|spend| width(&metrics(&with(spend.clone(), 8, 1000.0)).ece));
+    assert!(cheap_ece > 1.2 * width(&alone.ece), "{cheap_ece}");
+    assert!(dear_ece < 0.8 * width(&alone.ece), "{dear_ece}");
+    assert!(matches!(alone.energy_per_task_j, Metric::Known { interval: None, .. }));
+    assert!(width(&metrics(&with(cheap.clone(), 8, 1000.0)).energy_per_task_j) > 0.0);
+    // More samples of the same tasks: where both runs hold the same resamples, what a joule more buys is sharper.
+    let smaller = |spend| {
+        let mut run = with(spend, 4, 500.0);
+        let coverage = run.coverage.as_mut().unwrap();
+        coverage.share = 0.4;
+        coverage.draws.iter_mut().for_each(|share| *share *= 0.8);
+        run
+    };
+    let marginal = |spend: Vec<f64>| {
+        let run = with(spend.clone(), 8, 1000.0);
+        width(&Metrics::new(&run, Some(&smaller(spend)), 1).unwrap().marginal_ece)
+    };
+    assert!(marginal(vec![1.0; 200]) < 0.5 * marginal(Vec::new()));
+}
+
+#[test]
 fn a_marginal_gain_needs_a_smaller_run_that_was_cheaper() {
     let with = |samples, energy_j| Run {
         repetitions: vec![repetition(50.0, energy_j)],
-        coverage: Some(Coverage { samples, share: 0.3, draws: Vec::new() }),
+        coverage: Some(Coverage { samples, share: 0.3, draws: Vec::new(), spend: Vec::new() }),
         ..run()
     };
     for (smaller, expected) in [
@@ -192,14 +232,20 @@ fn a_marginal_gain_needs_a_smaller_run_that_was_cheaper() {
 
 #[test]
 fn nonsense_is_refused() {
-    let cases: [fn(&mut Run); 10] = [
+    let cases: [fn(&mut Run); 12] = [
         |run| run.tasks = 0,
         |run| run.repetitions.clear(),
         |run| run.repetitions[0].wall = Seconds(0.0),
         |run| run.repetitions[0].wall = Seconds(f64::NAN),
         |run| run.repetitions[0].energy = Some(Labelled::measured(Joules(-1.0), "counter")),
-        |run| run.coverage = Some(Coverage { samples: 1, share: 1.5, draws: Vec::new() }),
-        |run| run.coverage = Some(Coverage { samples: 1, share: 0.5, draws: vec![f64::NAN] }),
+        |run| run.coverage = Some(Coverage { samples: 1, share: 1.5, draws: Vec::new(), spend: Vec::new() }),
+        |run| {
+            run.coverage = Some(Coverage { samples: 1, share: 0.5, draws: vec![f64::NAN], spend: Vec::new() })
+        },
+        |run| {
+            run.coverage = Some(Coverage { samples: 1, share: 0.5, draws: vec![0.5], spend: vec![1.0, 1.0] });
+        },
+        |run| run.coverage = Some(Coverage { samples: 1, share: 0.5, draws: vec![0.5], spend: vec![0.0] }),
         |run| run.price = Some(Price { device: Usd(0.0), ..price() }),
         |run| run.price = Some(Price { life: Seconds(-1.0), ..price() }),
         |run| run.price = Some(Price { electricity_per_kwh: Usd(f64::INFINITY), ..price() }),

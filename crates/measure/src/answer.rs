@@ -96,18 +96,24 @@ pub enum Finish {
     Other,
 }
 
-impl From<CompletedSample> for Answer {
-    fn from(sample: CompletedSample) -> Self {
-        let finish = match sample.reason {
-            FinishReason::EndOfText => Finish::End,
-            FinishReason::Length => Finish::Length,
-            FinishReason::Stop(_) => Finish::Stop,
-            FinishReason::ContextFull => Finish::ContextFull,
+impl From<&FinishReason> for Finish {
+    fn from(reason: &FinishReason) -> Self {
+        match reason {
+            FinishReason::EndOfText => Self::End,
+            FinishReason::Length => Self::Length,
+            FinishReason::Stop(_) => Self::Stop,
+            FinishReason::ContextFull => Self::ContextFull,
             FinishReason::Cancelled
             | FinishReason::Deadline
             | FinishReason::Moved
-            | FinishReason::Failed(_) => Finish::Other,
-        };
+            | FinishReason::Failed(_) => Self::Other,
+        }
+    }
+}
+
+impl From<CompletedSample> for Answer {
+    fn from(sample: CompletedSample) -> Self {
+        let finish = Finish::from(&sample.reason);
         Self { index: sample.index, text: sample.text, tokens: sample.tokens.len() as u32, finish }
     }
 }

@@ -105,6 +105,33 @@ pub enum MeasureError {
     /// A plan without tests.
     #[error("nothing to measure: give at least one prompt length, output length or number of samples")]
     NothingToMeasure,
+    /// A task of a set cannot be asked.
+    #[error("task {task}: {source}")]
+    Task {
+        /// Its id.
+        task: String,
+        /// Why.
+        source: Box<MeasureError>,
+    },
+    /// A task set without tasks.
+    #[error("the task set {0} has no tasks: there is nothing to sample")]
+    NoTasks(String),
+    /// A device's numbers are not the CPU's.
+    #[error("{device} is refused, its numbers are not the CPU's: {why}")]
+    Distrusted {
+        /// Device.
+        device: String,
+        /// The verdict of the known-answer check.
+        why: String,
+    },
+    /// A verifier ended its thread.
+    #[error("judging sample {sample} of task {task} ended its thread, which no output should be able to do")]
+    Verifier {
+        /// Id of the task.
+        task: String,
+        /// Number of the sample.
+        sample: u32,
+    },
     /// No candidate of a tuning run could be tried.
     #[error("none of the settings could be tried; the first failed: {0}")]
     NoCandidate(String),

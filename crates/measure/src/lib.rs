@@ -17,6 +17,7 @@
 //! | [`shape`] | how large a context a workload needs |
 //! | [`timed`] | one request, or several at once, with the clock and the meter around it |
 //! | [`profile`] | sweeps: what each cell of a designed grid costs, saved row by row |
+//! | [`coverage`] | what k samples solve of a set of tasks, and what that costs |
 //! | [`report`] | the documents that `--json` prints |
 //! | [`stats`] | medians, spreads and intervals |
 //! | [`store`] | where measurements are kept: SQLite, one transaction a row |
@@ -24,6 +25,7 @@
 pub mod answer;
 pub mod bench;
 mod checksum;
+pub mod coverage;
 pub mod error;
 pub mod kept;
 pub mod profile;

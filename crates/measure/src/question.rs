@@ -48,22 +48,32 @@ pub struct Tokenized {
 /// # Errors
 /// When the template cannot be compiled or refuses the conversation.
 pub fn render(facts: &ModelFacts, system: Option<&str>, user: &str) -> Result<Vec<PromptPart>, MeasureError> {
+    let system = system.map(|system| Message { role: Role::System, content: system.into() });
+    let messages: Vec<Message> =
+        system.into_iter().chain([Message { role: Role::User, content: user.into() }]).collect();
+    render_conversation(facts, &messages)
+}
+
+/// Render a conversation through the chat template of the model. A model without a template continues the plain text of
+/// its messages, an empty line between two of them.
+///
+/// # Errors
+/// When the template cannot be compiled or refuses the conversation.
+pub fn render_conversation(
+    facts: &ModelFacts,
+    messages: &[Message],
+) -> Result<Vec<PromptPart>, MeasureError> {
     let parts = match &facts.chat_template {
         None => {
-            let text = system.map_or_else(|| user.to_owned(), |system| format!("{system}\n\n{user}"));
-            plain(text)
+            let texts: Vec<&str> = messages.iter().map(|message| message.content.as_str()).collect();
+            plain(texts.join("\n\n"))
         }
         Some(source) => {
-            let mut messages = Vec::new();
-            if let Some(system) = system {
-                messages.push(Message { role: Role::System, content: system.into() });
-            }
-            messages.push(Message { role: Role::User, content: user.into() });
             let tokenizer = &facts.tokenizer;
             let spelling = |id: Option<u32>| id.and_then(|id| tokenizer.text(id)).unwrap_or_default();
             let controls: Vec<String> = tokenizer.special.iter().map(|token| token.text.clone()).collect();
             ChatTemplate::compile(source, Limits::default())?.render(&Conversation {
-                messages: &messages,
+                messages,
                 add_generation_prompt: true,
                 bos: spelling(tokenizer.bos_id),
                 eos: spelling(tokenizer.eos_id),
@@ -76,6 +86,38 @@ pub fn render(facts: &ModelFacts, system: Option<&str>, user: &str) -> Result<Ve
     Ok(parts.into_iter().map(|part| PromptPart { text: part.text, trusted: part.trusted }).collect())
 }
 
+/// A small CPU worker that only tokenises.
+///
+/// # Errors
+/// When it cannot be started.
+pub(crate) async fn tokenizer(launch: &Launch, model: &Path) -> Result<Worker, MeasureError> {
+    let spec = LoadSpec {
+        context_tokens: TOKENIZE_CONTEXT_TOKENS,
+        sequences: 1,
+        batch_tokens: TOKENIZE_CONTEXT_TOKENS,
+        ubatch_tokens: TOKENIZE_CONTEXT_TOKENS,
+        prefix_cache_tokens: 0,
+        repack: false,
+        ..LoadSpec::new(model, "CPU")
+    };
+    Ok(Worker::start(launch, spec).await?)
+}
+
+/// Check that prompt and output fit what the model was trained for.
+///
+/// # Errors
+/// When they do not.
+pub(crate) fn check_context(
+    prompt_tokens: u32,
+    output_tokens: u32,
+    context_train_tokens: u32,
+) -> Result<(), MeasureError> {
+    if u64::from(prompt_tokens) + u64::from(output_tokens) > u64::from(context_train_tokens) {
+        return Err(MeasureError::BeyondContext { prompt_tokens, output_tokens, context_train_tokens });
+    }
+    Ok(())
+}
+
 impl Question {
     /// Tokenise on a small CPU worker, and check that prompt and output fit the model.
     ///
@@ -83,24 +125,13 @@ impl Question {
     /// When the worker cannot be started, the request is out of bounds, or it is too long for the model.
     pub async fn tokenize(self, launch: &Launch, model: &Path) -> Result<Tokenized, MeasureError> {
         self.request(Prompt::Parts(self.parts.clone())).check()?;
-        let spec = LoadSpec {
-            context_tokens: TOKENIZE_CONTEXT_TOKENS,
-            sequences: 1,
-            batch_tokens: TOKENIZE_CONTEXT_TOKENS,
-            ubatch_tokens: TOKENIZE_CONTEXT_TOKENS,
-            prefix_cache_tokens: 0,
-            repack: false,
-            ..LoadSpec::new(model, "CPU")
-        };
-        let worker = Worker::start(launch, spec).await?;
+        let worker = tokenizer(launch, model).await?;
         let tokens = worker.tokenize(Prompt::Parts(self.parts.clone())).await?;
         let context_train_tokens = worker.loaded().context_train_tokens;
         worker.stop().await;
         let asked = Tokenized { question: self, tokens };
         let Shape { prompt_tokens, output_tokens, .. } = asked.shape();
-        if u64::from(prompt_tokens) + u64::from(output_tokens) > u64::from(context_train_tokens) {
-            return Err(MeasureError::BeyondContext { prompt_tokens, output_tokens, context_train_tokens });
-        }
+        check_context(prompt_tokens, output_tokens, context_train_tokens)?;
         Ok(asked)
     }
 

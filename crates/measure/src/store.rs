@@ -6,7 +6,11 @@
 //! with defaults.
 //!
 //! A **sweep** is a plan on a host. Asking for the same plan on the same host while one is unfinished resumes it;
-//! a cell that was finished is never measured again in it.
+//! a cell that was finished is never measured again in it. Coverage runs ([`coverage`]) are kept the same way.
+//!
+//! An older store gains the tables it lacks when it is opened; what it has stays as it is.
+
+pub mod coverage;
 
 use crate::profile::{Cell, Host, Observation, Plan, Roofline};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -16,10 +20,11 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Version of the schema, in SQLite's own place for it.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 /// How long a writer waits for another program that writes at the same moment.
 const BUSY_WAIT: Duration = Duration::from_secs(10);
 
+/// Version 1.
 const SCHEMA: &str = "
 CREATE TABLE sweep (
     id INTEGER PRIMARY KEY,
@@ -151,13 +156,17 @@ impl Store {
             connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate).map_err(failed)?;
         let found: i64 =
             transaction.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(failed)?;
-        match found {
-            0 => {
-                transaction.execute_batch(SCHEMA).map_err(failed)?;
-                transaction.pragma_update(None, "user_version", SCHEMA_VERSION).map_err(failed)?;
-            }
-            SCHEMA_VERSION => {}
+        let missing: &[&str] = match found {
+            0 => &[SCHEMA, coverage::SCHEMA],
+            1 => &[coverage::SCHEMA],
+            SCHEMA_VERSION => &[],
             _ => return Err(StoreError::Newer { path: path.to_owned(), found }),
+        };
+        for tables in missing {
+            transaction.execute_batch(tables).map_err(failed)?;
+        }
+        if !missing.is_empty() {
+            transaction.pragma_update(None, "user_version", SCHEMA_VERSION).map_err(failed)?;
         }
         transaction.commit().map_err(failed)?;
         Ok(Self { path: path.to_owned(), connection })

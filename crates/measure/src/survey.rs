@@ -8,6 +8,7 @@ use crate::error::MeasureError;
 use crate::kept::{Kept, Key};
 use crate::question::Tokenized;
 use crate::settings::Settings;
+use crate::shape::Shape;
 use crate::tune::{FIRST_USE, Trial, Tuned, tune};
 use crate::weights::Copies;
 use qeil_engine::handle::{EngineError, Launch, Worker};
@@ -169,7 +170,7 @@ impl Survey<'_> {
             }
             trusted = Some(verdict.why);
         }
-        let (settings, tuning) = self.settle(device, &mut spec, asked, on_step).await?;
+        let (settings, tuning) = self.settle(device, &mut spec, asked.shape(), on_step).await?;
         on_step(Step::Answering(device));
         let with = Instruments { launch: self.launch, meter: self.meter_of(device), compare: self.compare };
         let run = answer(&with, &spec, settings, self.facts, asked).await?;
@@ -181,7 +182,8 @@ impl Survey<'_> {
         spec(self.model, device, self.threads)
     }
 
-    async fn check(
+    /// The known-answer check of the device of `spec` against the CPU, whose answers are `reference` once they are known.
+    pub(crate) async fn check(
         &self,
         spec: &LoadSpec,
         reference: &mut Option<Vec<Vec<f32>>>,
@@ -198,15 +200,14 @@ impl Survey<'_> {
         Ok(verdict)
     }
 
-    /// Put the best settings for this question into `spec`: kept ones, or measured now.
-    async fn settle(
+    /// Put the best settings for a workload into `spec`: kept ones, or measured now.
+    pub(crate) async fn settle(
         &self,
         device: &DeviceEntry,
         spec: &mut LoadSpec,
-        asked: &Tokenized,
+        shape: Shape,
         on_step: &mut impl FnMut(Step<'_>),
     ) -> Result<(Settings, Tuning), MeasureError> {
-        let shape = asked.shape();
         let parameters = self.facts.parameters;
         let copies = if self.formats { Copies::of_user(parameters, device) } else { None };
         let cache = copies.as_ref().map(|copies| &copies.cache);
@@ -238,7 +239,7 @@ impl Survey<'_> {
     }
 
     /// The meter, where it covers the device: it reads the processor packages, so a GPU's own draw is not in it.
-    fn meter_of(&self, device: &DeviceEntry) -> Result<&EnergyMeter, String> {
+    pub(crate) fn meter_of(&self, device: &DeviceEntry) -> Result<&EnergyMeter, String> {
         let software = SOFTWARE_GPUS.iter().any(|word| device.description.contains(word));
         if device.kind == DeviceKind::Cpu || software {
             Ok(self.meter)

@@ -1,41 +1,214 @@
-//! `qeil fit coverage` as a user meets it.
+//! Coverage runs: killed at any moment they lose nothing and repeat nothing; budgets end them; metrics have accuracy.
 
 use crate::home::{Home, stderr, stdout};
-use serde_json::Value;
+use qeil_measure::coverage::SampleRow;
+use qeil_measure::store::Store;
+use qeil_measure::store::coverage::CoverageRun;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+const TASKS: usize = 24;
+
+/// Tasks that a model of random weights solves now and then: an answer passes if it holds one of some letters.
+fn tasks(home: &Home) {
+    let mut text = String::new();
+    for task in 0..TASKS {
+        let pattern = ["[a-h]", "[xq].*[xq]", "z{9}"][task % 3];
+        let line = json!({
+            "id": format!("task-{task:02}"),
+            "kind": ["easy", "middling", "never"][task % 3],
+            "prompt": format!("say something, number {task}"),
+            "verifier": {"type": "regex", "pattern": pattern},
+            "tokens_max": 10,
+        });
+        writeln!(text, "{line}").unwrap();
+    }
+    std::fs::write(home.path("tasks.jsonl"), text).unwrap();
+}
+
+fn home() -> Home {
+    let home = Home::new();
+    tasks(&home);
+    home
+}
+
+/// The common part of a command line, so that runs share a plan.
+fn arguments<'a>(store: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let mut arguments =
+        vec!["coverage", "tiny", "--tasks", "tasks.jsonl", "--samples", "16", "--parallel", "8"];
+    arguments.extend(["--reproducible", "--temperature", "1.5", "--store", store]);
+    arguments.extend(more);
+    arguments
+}
+
+fn runs(store: &Path) -> Vec<CoverageRun> {
+    Store::open(store).unwrap().coverage_runs().unwrap()
+}
+
+/// The samples that count, with what they say.
+fn counting(run: &CoverageRun) -> BTreeMap<(String, u32), (String, Option<bool>)> {
+    let outcomes = qeil_measure::coverage::outcomes(&run.plan, &run.samples);
+    let rows = outcomes.iter().flat_map(|outcome| outcome.counting());
+    rows.map(|row| ((row.task.clone(), row.sample), (row.text.clone(), row.passed))).collect()
+}
+
+fn key(row: &SampleRow) -> (String, u32) {
+    (row.task.clone(), row.sample)
+}
 
 #[test]
-fn coverage_of_counts() {
-    let home = Home::new();
-    let mut counts = "problem,model,params,correct,samples\n".to_owned();
-    for problem in 0..40 {
-        for (model, params, each) in
-            [("small", 1_000_000, 0), ("middle", 10_000_000, 1), ("large", 100_000_000, 3)]
-        {
-            counts += &format!("{problem},{model},{params},{},60\n", problem % 4 * each);
+fn a_killed_run_keeps_what_it_saved_and_ends_with_the_same_samples() {
+    let home = home();
+    for (name, strategy) in [("fixed", "fixed"), ("sequential", "sequential")] {
+        let alone = format!("{name}-alone.sqlite");
+        let output = home.qeil(&arguments(&alone, &["--strategy", strategy]));
+        assert!(output.status.success(), "{}", stderr(&output));
+        let [undisturbed] = &runs(&home.path(&alone))[..] else { panic!("one run") };
+        assert!(undisturbed.finished);
+
+        let killed = format!("{name}-killed.sqlite");
+        let with = arguments(&killed, &["--strategy", strategy]);
+        let mut saved: Vec<SampleRow> = Vec::new();
+        let mut cut = 0;
+        for kill in 0..40u64 {
+            let mut child = home.command(&with).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            std::thread::sleep(Duration::from_millis(250 + kill * 7919 % 400));
+            let ended = child.try_wait().unwrap().is_some();
+            child.kill().unwrap();
+            child.wait().unwrap();
+            if !home.path(&killed).exists() {
+                continue;
+            }
+            let Some(run) = runs(&home.path(&killed)).pop() else { continue };
+            for row in &saved {
+                assert!(run.samples.contains(row), "kill {kill} lost or changed {row:?}");
+            }
+            cut += usize::from(!run.samples.is_empty() && run.samples.len() > saved.len() && !ended);
+            saved = run.samples;
+            if ended {
+                break;
+            }
         }
+        assert!(cut > 0, "no run was killed between its first sample and its last");
+        let left = home.qeil(&with);
+        assert!(left.status.success(), "{}", stderr(&left));
+        let resumed = runs(&home.path(&killed)).into_iter().find(|run| run.finished).unwrap();
+        let mut keys: Vec<_> = resumed.samples.iter().map(key).collect();
+        keys.dedup();
+        assert_eq!(keys.len(), resumed.samples.len(), "a sample is there once");
+        assert!(resumed.sittings.len() > 1);
+        assert_eq!(counting(&resumed), counting(undisturbed), "{name}");
     }
-    std::fs::write(home.path("counts.csv"), counts).unwrap();
-    let run = |more: &[&str]| {
-        let path = home.path("counts.csv").display().to_string();
-        let done = home.qeil(&[&["fit", "coverage", "--counts", &path, "--at", "1000,10"], more].concat());
-        assert!(done.status.success(), "{}", stderr(&done));
-        stdout(&done)
+}
+
+#[test]
+fn samples_do_not_depend_on_what_is_computed_beside_them() {
+    let home = home();
+    let texts = |store: &str, parallel: &str| {
+        let mut with = arguments(store, &["--all", "--limit", "6"]);
+        let at = with.iter().position(|word| *word == "--parallel").unwrap();
+        with[at + 1] = parallel;
+        let output = home.qeil(&with);
+        assert!(output.status.success(), "{}", stderr(&output));
+        counting(&runs(&home.path(store))[0])
     };
-    let document: Value = serde_json::from_str(&run(&["--json"])).unwrap();
-    assert_eq!(document["at"], serde_json::json!([10, 1000]));
-    let at = |model: usize, k: &str| {
-        let model = &document["models"][model];
-        model["laws"][model["chosen"].as_str().unwrap()]["coverage"][k].as_f64().unwrap()
-    };
-    assert!(at(0, "1000") < at(1, "1000") && at(1, "10") < at(2, "10") && at(2, "10") < at(2, "1000"));
-    assert_eq!(document["models"][1]["solved"], 30);
-    assert!(document["joint"]["parameters_exponent"].as_f64().unwrap() > 0.0);
-    assert_eq!(run(&["--json"]), run(&["--json"]), "the same counts, the same document");
-    let text = run(&[]);
-    for expected in
-        ["small (1.00M parameters): 0 of 40 problems solved", "two populations *", "k = 1000", "βN"]
+    let eight = texts("eight.sqlite", "8");
+    assert_eq!(eight.len(), 6 * 16);
+    assert_eq!(eight, texts("three.sqlite", "3"));
+    assert_eq!(eight, texts("many.sqlite", "40"));
+}
+
+#[test]
+fn budgets_end_a_run_and_a_larger_one_goes_on() {
+    let home = home();
+    let report =
+        |more: &[&str]| home.json(&arguments("budget.sqlite", &[more, &["--all", "--json"]].concat()));
+    let first = report(&["--budget-j", "0.001"]);
+    assert!(first["ended"].as_str().unwrap().contains("0.001 J"), "{}", first["ended"]);
+    assert_eq!(first["finished"], false);
+    let samples = |report: &Value| report["samples"].as_u64().unwrap();
+    assert!(samples(&first) < (TASKS * 16) as u64);
+    let again = report(&["--budget-j", "0.001"]);
+    assert_eq!(samples(&again), samples(&first), "the budget is the run's, not the sitting's");
+    let target = report(&["--target-coverage", "0.25"]);
+    assert!(target["ended"].as_str().unwrap().contains("25 %"), "{}", target["ended"]);
+    assert!(target["solved"].as_u64().unwrap() >= (TASKS / 4) as u64);
+    let whole = report(&[]);
+    assert_eq!((&whole["finished"], samples(&whole)), (&json!(true), (TASKS * 16) as u64));
+    assert!(samples(&target) < samples(&whole));
+    let fresh = report(&["--fresh", "--budget-s", "0.01"]);
+    assert_ne!(fresh["run"], whole["run"], "a new one");
+    assert!(fresh["ended"].as_str().unwrap().contains("0.01 s"), "{}", fresh["ended"]);
+}
+
+#[test]
+fn the_report_and_the_metrics_of_a_run() {
+    let home = home();
+    let output = home.qeil(&arguments("run.sqlite", &["--chart", "curve.svg"]));
+    assert!(output.status.success(), "{}", stderr(&output));
+    let table = stdout(&output);
+    for words in
+        ["24 tasks", "within so many samples", "never solved: task-02", "held-out", "estimated", "easy"]
     {
-        assert!(text.contains(expected), "{expected:?} in {text}");
+        assert!(table.contains(words), "{words} is missing in\n{table}");
     }
-    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+    let picture = std::fs::read_to_string(home.path("curve.svg")).unwrap();
+    assert!(picture.contains("Share of tasks solved") && picture.ends_with("</svg>\n"));
+
+    let all = home.json(&arguments("run.sqlite", &["--all", "--json"]));
+    assert_eq!(all["curve"].as_array().unwrap().len(), 5, "1, 2, 4, 8, 16");
+    assert_eq!(all["never_solved"].as_array().unwrap().len(), TASKS / 3);
+    let kinds: Vec<_> = all["kinds"].as_array().unwrap().iter().map(|row| &row["kind"]).collect();
+    assert_eq!(kinds, ["easy", "middling", "never"]);
+    let coverage = |at: usize| all["curve"][at]["coverage"].as_f64().unwrap();
+    assert!((1..5).all(|at| coverage(at) >= coverage(at - 1)));
+    let solved = all["solved"].as_f64().unwrap() / TASKS as f64;
+    assert!((coverage(4) - solved).abs() < 1e-12, "all samples of all tasks: no estimate is left");
+
+    let metrics = home.json(&["metrics", "--store", "run.sqlite", "--price-usd", "100", "--json"]);
+    let rows = metrics["coverage"].as_array().unwrap();
+    assert_eq!(rows.len(), 10, "two runs at five numbers of samples");
+    for row in rows {
+        let known = |name: &str| &row["metrics"][name]["known"];
+        for name in ["ipw", "ipj", "ece", "ppp", "usd_per_thousand_solved"] {
+            assert!(known(name)["value"].as_f64().unwrap() > 0.0, "{name} of {row}");
+            assert!(known(name)["interval"].is_object(), "{name} of {row}");
+            assert_eq!(known(name)["provenance"], "estimated", "{name}");
+        }
+        let first = row["samples"] == 1;
+        assert_eq!(row["metrics"]["marginal_ece"]["missing"] == "smaller_run", first, "{row}");
+    }
+    let table = stdout(&home.qeil(&["metrics", "--store", "run.sqlite"]));
+    assert!(table.contains("accuracy") && table.contains("to the first pass"), "{table}");
+}
+
+#[test]
+fn what_is_wrong_with_a_run_is_said() {
+    let home = home();
+    std::fs::write(home.path("broken.jsonl"), "{\"id\": \"a\"}\n").unwrap();
+    let long = json!({
+        "id": "long", "prompt": "word ".repeat(4000), "verifier": {"type": "exact", "answer": "x"},
+    });
+    std::fs::write(home.path("long.jsonl"), format!("{long}\n")).unwrap();
+    let cases: &[(&[&str], i32, &[&str])] = &[
+        (&["--tasks", "none.jsonl"], 1, &["none.jsonl"]),
+        (&["--tasks", "broken.jsonl"], 1, &["broken.jsonl", "line 1"]),
+        (&["--tasks", "long.jsonl"], 1, &["task long", "context"]),
+        (&["--samples", "0"], 2, &["--samples"]),
+        (&["--budget-j", "-1"], 2, &["above 0"]),
+        (&["--target-coverage", "1.5"], 2, &["at most 1"]),
+        (&["--all", "--strategy", "sequential"], 2, &["--all"]),
+        (&["--reproducible", "--weights", "file"], 2, &["cannot be used with"]),
+        (&["--device", "CUDA7"], 1, &["CUDA7", "CPU"]),
+    ];
+    for (more, code, words) in cases {
+        let output = home.qeil(&[&["coverage", "tiny"], *more].concat());
+        let text = stderr(&output);
+        assert_eq!(output.status.code(), Some(*code), "{more:?}: {text}");
+        assert!(words.iter().all(|word| text.contains(word)), "{more:?}: {text}");
+    }
 }
