@@ -131,11 +131,26 @@ fn text(rows: &[MetricsRow]) -> String {
     format!("{out}\n{} {}\n", notes.text(), wrap(&about, usize::from(COLUMNS_MAX) - 1, " "))
 }
 
-/// Coverage runs, each at every number of samples, with intervals below the figures.
+/// Coverage runs, a table each, with intervals below the figures.
 fn coverage_text(rows: &[CoverageMetricsRow]) -> String {
+    let mut notes = Footnotes::default();
+    let tables: String = rows.chunk_by(|a, b| a.run == b.run).map(|run| run_text(run, &mut notes)).collect();
+    let label = rows.iter().filter_map(|row| Some(row.energy_label.as_ref()?.provenance)).min();
+    let label = label.map_or_else(String::new, |label| format!("Energy: {label}. "));
+    let price = rows.iter().find_map(|row| row.price_source.clone());
+    let price = price.map_or_else(String::new, |price| format!("Price: {price}. "));
+    let about = format!(
+        "{label}{price}Below each figure its 95 % interval over resampled tasks, which carry their joules and seconds along \
+         with their passes; an error of the meter as a whole is not in it. Energy at fewer samples than were drawn is \
+         shared out by computed tokens. IPW: accuracy by watt. IPJ: accuracy by joule of a task. ECE: solved tasks by \
+         joule; marginal: what the joules since the row above bought. PPP: solved tasks a second by watt and dollar."
+    );
+    format!("{tables}{} {}\n", notes.text(), wrap(&about, usize::from(COLUMNS_MAX) - 1, " "))
+}
+
+/// One coverage run at every number of samples.
+fn run_text(rows: &[CoverageMetricsRow], notes: &mut Footnotes) -> String {
     let headers = [
-        "run",
-        "model, set",
         "samples",
         "accuracy\n%",
         "IPW\n1/W",
@@ -145,17 +160,13 @@ fn coverage_text(rows: &[CoverageMetricsRow]) -> String {
         "PPP\n1/(s·W·USD)",
         "USD per 1000\nsolved",
     ];
-    let mut out = table::table(&headers, 2..headers.len());
-    let mut notes = Footnotes::default();
-    let mut last = None;
+    let mut out = table::table(&headers, 0..headers.len());
     for row in rows {
         let mut cell = |metric: &Metric| match metric {
-            Metric::Known { value, interval, .. } => match interval {
-                Some(interval) => {
-                    format!("{}\n{}–{}", figure(*value), figure(interval.low), figure(interval.high))
-                }
-                None => figure(*value),
-            },
+            Metric::Known { value, interval: Some(interval), .. } => {
+                format!("{}\n{} to\n{}", figure(*value), figure(interval.low), figure(interval.high))
+            }
+            Metric::Known { value, interval: None, .. } => figure(*value),
             Metric::Missing(why) => format!("{MISSING}{}", notes.mark(why.to_string())),
         };
         let metrics = &row.metrics;
@@ -167,35 +178,24 @@ fn coverage_text(rows: &[CoverageMetricsRow]) -> String {
             cell(&metrics.ppp),
             cell(&metrics.usd_per_thousand_solved),
         ];
-        let again = last == Some(row.run);
-        last = Some(row.run);
-        let how = match (row.strategy, row.stop_at_pass) {
-            (Strategy::Sequential, _) => "sequential",
-            (Strategy::Fixed, true) => "to the first pass",
-            (Strategy::Fixed, false) => "all",
-        };
-        let about = format!(
-            "{}, {}, {} {} tasks, {how}, {}",
-            row.model,
-            row.quantisation,
-            row.tasks,
-            row.set,
-            place(&row.device, row.threads)
-        );
-        let mut fields = if again { vec![String::new(); 2] } else { vec![row.run.to_string(), about] };
-        fields.extend([row.samples.to_string(), format!("{:.1}", row.coverage * 100.0)]);
+        let mut fields = vec![row.samples.to_string(), format!("{:.1}", row.coverage * 100.0)];
         fields.extend(figures_of);
         out.add_row(fields);
     }
-    let label = rows.iter().filter_map(|row| Some(row.energy_label.as_ref()?.provenance)).min();
-    let label = label.map_or_else(String::new, |label| format!("Energy: {label}. "));
-    let price = rows.iter().find_map(|row| row.price_source.clone());
-    let price = price.map_or_else(String::new, |price| format!("Price: {price}. "));
+    let Some(row) = rows.first() else { return String::new() };
+    let how = match (row.strategy, row.stop_at_pass) {
+        (Strategy::Sequential, _) => "samples at most, each where it was expected to solve most",
+        (Strategy::Fixed, true) => "up to the first pass",
+        (Strategy::Fixed, false) => "all samples drawn",
+    };
     let about = format!(
-        "{label}{price}Below each figure its 95 % interval over resampled tasks, which carry their joules and seconds along \
-         with their passes; an error of the meter as a whole is not in it. Energy at fewer samples than were drawn is \
-         shared out by computed tokens. IPW: accuracy by watt. IPJ: accuracy by joule of a task. ECE: solved tasks by \
-         joule; marginal: what the joules since the row above bought. PPP: solved tasks a second by watt and dollar."
+        "Coverage run {}: {}, {}, {} tasks of {}, {how}, {}",
+        row.run,
+        row.model,
+        row.quantisation,
+        row.tasks,
+        row.set,
+        place(&row.device, row.threads)
     );
-    format!("{out}\n{} {}\n", notes.text(), wrap(&about, usize::from(COLUMNS_MAX) - 1, " "))
+    format!("{}\n{out}\n", wrap(&about, usize::from(COLUMNS_MAX), ""))
 }

@@ -183,7 +183,7 @@ fn the_report_and_the_metrics_of_a_run() {
         assert_eq!(row["metrics"]["marginal_ece"]["missing"] == "smaller_run", first, "{row}");
     }
     let table = stdout(&home.qeil(&["metrics", "--store", "run.sqlite"]));
-    assert!(table.contains("accuracy") && table.contains("to the first pass"), "{table}");
+    assert!(table.contains("accuracy") && table.contains("up to the first pass"), "{table}");
 }
 
 #[test]
