@@ -13,7 +13,7 @@ use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use qeil_engine::handle::{Launch, probe_devices};
-use qeil_engine::spec::LoadSpec;
+use qeil_engine::spec::{DeviceKind, LoadSpec};
 use qeil_fit::chart::draw_coverage;
 use qeil_fit::coverage_run::report;
 use qeil_hardware::Roots;
@@ -162,7 +162,9 @@ pub async fn coverage(arguments: CoverageArguments) -> Result<Output> {
             model: &model,
             facts: &facts,
             threads: arguments.threads,
-            flash_attention: None,
+            // The prompts of many tasks lie in one buffer. On a processor only the attention kernel of our own, which
+            // is flash attention, passes over the cells of other tasks; trials with one prompt would not show it.
+            flash_attention: (device.kind == DeviceKind::Cpu).then_some(true),
             kept: kept.as_ref(),
             retune: false,
             formats: arguments.weights == Weights::Auto,

@@ -8,7 +8,7 @@ use crate::llama::Seq;
 use crate::request::Token;
 
 /// Most entries: each may keep a row of logits (a megabyte for a 262k vocabulary).
-pub const ENTRIES_MAX: usize = 64;
+pub const ENTRIES_MAX: usize = 128;
 
 /// A cached prefix.
 #[derive(Debug, Clone)]
@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn bounded_in_entries() {
         let mut cache = PrefixCache::new(u32::MAX);
-        let freed: Vec<Seq> = (0..100).flat_map(|i| cache.insert(entry(i, &[i as Token]))).collect();
-        assert_eq!((cache.len(), freed), (ENTRIES_MAX, (0..36).collect()));
+        let freed: Vec<Seq> = (0..200).flat_map(|i| cache.insert(entry(i, &[i as Token]))).collect();
+        assert_eq!((cache.len(), freed), (ENTRIES_MAX, (0..72).collect()));
     }
 }

@@ -3,7 +3,7 @@
 //! All prompts are tokenised before the model is loaded for the run, by a small worker of its own: a context is fixed when
 //! it loads, and a prompt that does not fit should be known before hours of sampling, not in the middle of them.
 
-use super::plan::CoveragePlan;
+use super::plan::{CoveragePlan, Strategy};
 use crate::error::MeasureError;
 use crate::question::{check_context, render_conversation, tokenizer};
 use crate::shape::{Crowd, Shape};
@@ -14,9 +14,8 @@ use qeil_model::template::{Message, Role};
 use qeil_tasks::Task;
 use std::path::Path;
 
-/// Prompts that the prefix cache has room for beside those in flight, as a multiple of the samples in flight: tasks wait
-/// for their verdicts here, and find their prompt again when the next group starts.
-const CACHED_PER_SAMPLE: u32 = 1;
+/// Prompts that the prefix cache has room for at most beside those in flight: as many as a worker keeps.
+const CACHED_PROMPTS_MAX: usize = 128;
 
 /// A task ready to be asked.
 #[derive(Debug, Clone, PartialEq)]
@@ -105,13 +104,20 @@ pub fn typical(asked: &[Asked], parallel: u32) -> Shape {
     }
 }
 
-/// The room that the run needs: any tasks' samples in flight, each perhaps with a prompt of its own.
-pub fn crowd(asked: &[Asked], parallel: u32) -> Crowd {
+/// The room that the run needs: any tasks' samples in flight, each perhaps with a prompt of its own, and the prompts of
+/// tasks that will be asked again. In order that is soon: as many as there are samples in flight. An allocator comes back
+/// to any task.
+pub fn crowd(asked: &[Asked], plan: &CoveragePlan) -> Crowd {
+    let parallel = plan.parallel;
+    let again = match plan.strategy {
+        Strategy::Fixed => parallel as usize,
+        Strategy::Sequential => asked.len(),
+    };
     let most = |of: &dyn Fn(&Asked) -> u32| asked.iter().map(of).max().unwrap_or(1);
     Crowd {
         prompt_tokens: most(&|asked| asked.prompt.len() as u32),
         sequence_tokens: most(&|asked| asked.prompt.len() as u32 + asked.tokens_max),
         sequences: parallel,
-        cached_prompts: parallel * CACHED_PER_SAMPLE,
+        cached_prompts: again.min(CACHED_PROMPTS_MAX) as u32,
     }
 }

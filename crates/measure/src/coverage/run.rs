@@ -216,14 +216,15 @@ fn size(
     asked: &[Asked],
     spec: &mut LoadSpec,
 ) -> Result<(), MeasureError> {
-    let mut crowd = crowd(asked, plan.parallel);
-    crowd.fit(spec)?;
-    let bytes = with.survey.facts.kv_bytes(spec.context_tokens.into(), TensorType::F16);
-    if bytes > KV_BYTES_MAX {
-        crowd.cached_prompts = 0;
+    let mut crowd = crowd(asked, plan);
+    loop {
         crowd.fit(spec)?;
+        let bytes = with.survey.facts.kv_bytes(spec.context_tokens.into(), TensorType::F16);
+        if bytes <= KV_BYTES_MAX || crowd.cached_prompts == 0 {
+            return Ok(());
+        }
+        crowd.cached_prompts /= 2;
     }
-    Ok(())
 }
 
 /// Everything that a sitting holds.
