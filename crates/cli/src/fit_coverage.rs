@@ -96,8 +96,9 @@ fn text(report: &CoverageReport) -> String {
     format!("{}\n {}\n {}\n", models.join("\n"), paragraph(&about), paragraph(&joint))
 }
 
+/// Indented by one column, and by three from the second line on.
 fn paragraph(text: &str) -> String {
-    wrap(text, usize::from(COLUMNS_MAX) - 1, "   ")
+    wrap(text, usize::from(COLUMNS_MAX) - 3, "   ")
 }
 
 fn model_text(report: &CoverageReport, model: &ModelCoverage) -> String {

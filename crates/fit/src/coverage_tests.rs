@@ -1,3 +1,5 @@
+//! Counts read and refused, and the document made of them.
+
 use super::*;
 
 const GOOD: &str =

@@ -9,9 +9,9 @@ fn coverage_of_counts() {
     let mut counts = "problem,model,params,correct,samples\n".to_owned();
     for problem in 0..40 {
         for (model, params, each) in
-            [("small", 1_000_000, 0), ("middle", 10_000_000, 1), ("large", 100_000_000, 3)]
+            [("small", 1_000_000, 1), ("middle", 10_000_000, 4), ("large", 100_000_000, 12)]
         {
-            counts += &format!("{problem},{model},{params},{},60\n", problem % 4 * each);
+            counts += &format!("{problem},{model},{params},{},60\n", problem % 4 * each / 3);
         }
     }
     std::fs::write(home.path("counts.csv"), counts).unwrap();
@@ -33,7 +33,7 @@ fn coverage_of_counts() {
     assert_eq!(run(&["--json"]), run(&["--json"]), "the same counts, the same document");
     let text = run(&[]);
     for expected in
-        ["small (1.00M parameters): 0 of 40 problems solved", "two populations *", "k = 1000", "βN"]
+        ["small (1.00M parameters): 10 of 40 problems solved", "two populations *", "k = 1000", "βN"]
     {
         assert!(text.contains(expected), "{expected:?} in {text}");
     }

@@ -1,3 +1,5 @@
+//! Allocation in simulated worlds: what it saves, and that what it leaves behind can be fitted without bias.
+
 use super::*;
 use crate::coverage::simulation::Family;
 use crate::random::Random;

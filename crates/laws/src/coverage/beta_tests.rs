@@ -1,3 +1,5 @@
+//! The beta-binomial law by hand, from simulated tasks, and at its extremes.
+
 use super::*;
 use crate::coverage::Counts;
 use crate::coverage::simulation::{Family, fixed, until_first_pass};

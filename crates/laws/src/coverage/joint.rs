@@ -51,18 +51,21 @@ pub struct JointCoverage {
 }
 
 impl JointCoverage {
-    /// Fit it to at least three models of different sizes; `seed` is of the bootstrap.
+    /// Fit it to at least three models of different sizes; `seed` is of the bootstrap. Models without a pass are left
+    /// out: their factor may be anything small, and the law would follow whatever bound it is held at.
     ///
     /// # Errors
     /// Too few models, sizes that are not above zero, or one size for all.
     pub fn fit(models: &[ModelTally], seed: u64) -> Result<Self, LawError> {
+        let models: Vec<&ModelTally> =
+            models.iter().filter(|model| model.tally.rows().any(|(_, correct, _)| correct > 0)).collect();
         let passes: Vec<FirstPasses> = models.iter().map(|model| FirstPasses::new(&model.tally)).collect();
         let profiles: Vec<Vec<f64>> = passes.iter().map(profile).collect();
         let all: Vec<usize> = (0..models.len()).collect();
         let samples_exponent = common_exponent(&profiles, &all);
         let points: Vec<Point> = passes
             .iter()
-            .zip(models)
+            .zip(&models)
             .enumerate()
             .map(|(group, (passes, model))| Point {
                 group: group as u32,
@@ -169,12 +172,19 @@ mod tests {
     }
 
     #[test]
+    fn a_model_without_a_pass_is_left_out() {
+        let mut with = models(0.0, &SIZES, 2);
+        let fit = JointCoverage::fit(&with, 1).unwrap();
+        with.push(ModelTally { parameters: 1e6, tally: Tally::new(&[Counts::new(9, 0).unwrap(); 5]) });
+        assert_eq!(JointCoverage::fit(&with, 1).unwrap(), fit);
+    }
+
+    #[test]
     fn what_allows_no_law() {
         assert!(matches!(JointCoverage::fit(&models(0.0, &SIZES[..2], 0), 1), Err(LawError::TooFew { .. })));
         assert!(matches!(JointCoverage::fit(&models(0.0, &[1e6; 3], 0), 1), Err(LawError::NoSpread { .. })));
-        assert!(matches!(
-            JointCoverage::fit(&models(0.0, &[0.0, 1e6, 1e9], 0), 1),
-            Err(LawError::NotPositive { .. })
-        ));
+        let mut sizeless = models(0.0, &SIZES, 0);
+        sizeless[0].parameters = 0.0;
+        assert!(matches!(JointCoverage::fit(&sizeless, 1), Err(LawError::NotPositive { .. })));
     }
 }

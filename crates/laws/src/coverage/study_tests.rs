@@ -1,3 +1,5 @@
+//! All laws side by side: what intervals hold, which law is chosen, and what adaptive data do to them.
+
 use super::*;
 use crate::coverage::simulation::{Family, fixed, until_first_pass};
 
