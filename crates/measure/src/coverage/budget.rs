@@ -35,7 +35,7 @@ impl fmt::Display for Ended {
             Self::Settled => write!(f, "every task has all the samples it needs"),
             Self::Energy(joules) => write!(f, "the budget of {joules} J is spent"),
             Self::Time(seconds) => write!(f, "the budget of {seconds} s is spent"),
-            Self::Coverage(share) => write!(f, "the target of {} % coverage is reached", share * 100.0),
+            Self::Coverage(share) => write!(f, "the target of {:.1} % coverage is reached", share * 100.0),
         }
     }
 }
