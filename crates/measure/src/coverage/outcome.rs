@@ -85,9 +85,10 @@ pub fn schedule(plan: &CoveragePlan, known: &[SampleRow], allocator: Option<Box<
     schedule
 }
 
-/// What a sample cost, in tokens: the same unit for all.
+/// What one more sample like this one would cost, in tokens, the same unit for all: what it says, and the step that starts
+/// it. The task's prompt is computed by then, and waits in the worker's cache.
 pub fn cost(row: &SampleRow) -> f64 {
-    row.computed_tokens().max(1) as f64
+    f64::from(row.tokens) + 1.0
 }
 
 /// What a sample shows.
