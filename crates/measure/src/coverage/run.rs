@@ -33,8 +33,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
-/// Seconds of a segment of the account: what a kill loses of it, and how far a budget may be passed.
-const SEGMENT_S: f64 = 1.0;
+/// Seconds of a segment of the account: what a kill loses of it, and how far an energy budget may be passed.
+const SEGMENT_S: f64 = 0.5;
 /// Longest wait between two looks at the clock.
 const LOOK: Duration = Duration::from_millis(250);
 /// Samples that may wait for a judge for each sample in flight, before no new ones are started.
@@ -279,6 +279,7 @@ impl Floor<'_> {
                 self.enter(store)?;
             }
             if ended.is_none() {
+                self.sitting.wall_s = self.began.elapsed().as_secs_f64();
                 ended = self.reached();
                 if ended.is_some() {
                     for (task, sample) in self.schedule.stop() {
