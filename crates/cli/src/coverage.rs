@@ -91,8 +91,8 @@ pub struct CoverageArguments {
     /// Threads that compute on the CPU [default: all]
     #[arg(long, short = 't', value_parser = clap::value_parser!(u32).range(1..=512))]
     threads: Option<u32>,
-    /// Settings under which a sample says the same whatever is computed beside it, so that an interrupted run ends with the
-    /// very texts of one that was left alone; slower (the plain settings for speed promise the same random numbers only)
+    /// Settings under which a sample says nearly always the same whatever is computed beside it, so that an interrupted run
+    /// ends with the texts of one that was left alone; slower (the plain settings promise the same random numbers only)
     #[arg(long, conflicts_with = "weights")]
     reproducible: bool,
     /// Format of the weights in memory; `auto` takes what was measured to be faster (its copy is cached)

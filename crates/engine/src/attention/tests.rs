@@ -1,3 +1,6 @@
+//! The kernel against the definition of attention in 64 bits, for masks as a shared prompt makes them and for others. The
+//! cases are functions of the vector type, so that each implementation is held against the same.
+
 use super::*;
 
 /// Numbers in -1..1 from a counter.

@@ -8,8 +8,8 @@
 //! **What is promised of a resumed run.** A saved sample is never drawn again. What was in flight is drawn again with the
 //! same random numbers, and a task's samples count in the order of their numbers. Whether a sample that is drawn again also
 //! says the same depends on the engine: floating-point sums may differ with what shares a batch. Under the settings of a
-//! `reproducible` plan they were found not to, and an interrupted run ends with the very samples of one that was left
-//! alone. Under the faster settings that tuning chooses, a sample drawn again is another draw of the same distribution.
+//! `reproducible` plan most do (all, on a quiet machine). Under the faster settings that tuning chooses, a sample drawn
+//! again is another draw of the same distribution.
 //!
 //! | file | its one job |
 //! |---|---|

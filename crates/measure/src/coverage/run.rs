@@ -46,7 +46,8 @@ const WARM_UP_TOKENS: u32 = 4;
 
 /// Settings under which a processor computes each sequence from its own numbers in its own order: every sequence has its
 /// keys and values in one place from the first on, and no kernel divides work by how many sequences there are. Samples of
-/// a 135M model were equal to the byte at 5, 16 and 32 in flight; under each other combination they were not.
+/// a 135M model were equal to the byte at 5, 16 and 32 in flight on a quiet machine. It is no promise: a step that holds a
+/// single row goes through another matrix kernel, and on a busy machine some samples differed.
 const REPRODUCIBLE: Settings = Settings { weights: None, flash_attention: false, kv_unified: false };
 
 /// What a run is made with.

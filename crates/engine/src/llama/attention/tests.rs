@@ -1,3 +1,6 @@
+//! The interface tables are our own copy of a private header: a graph computed through them, beside ggml's own kernel, is
+//! what shows that they fit the pinned version.
+
 use super::device::{DEVICE, supports_op};
 use super::*;
 
