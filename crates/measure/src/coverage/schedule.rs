@@ -198,9 +198,10 @@ impl Schedule {
         self.tracks.iter().filter(|track| !track.votes && judged(track)).count()
     }
 
-    /// Tasks with a sample that passed.
+    /// Tasks with a sample that passed and counts.
     pub fn solved(&self) -> usize {
-        self.tracks.iter().filter(|track| track.passed().is_some()).count()
+        let counts = |task: &usize| self.tracks[*task].passed().is_some_and(|at| at < self.counted(*task));
+        (0..self.tracks.len()).filter(counts).count()
     }
 
     /// How many samples of a task count: the leading judged ones up to its decision.

@@ -225,14 +225,14 @@ fn a_pass_cancels_later_samples_and_waits_for_earlier_ones() {
     assert_eq!(schedule.next(), None);
     schedule.ended(0, 2);
     assert_eq!(schedule.judged(0, 2, 1.0, Mark::Passed), [3], "0 and 1 decide whether 2 was the first");
-    assert_eq!((schedule.solved(), schedule.settled()), (1, 0));
+    assert_eq!((schedule.solved(), schedule.settled()), (0, 0), "it counts once the earlier ones are judged");
     schedule.cancelled(0, 3);
     for sample in [1, 0] {
         assert_eq!(schedule.next(), None);
         schedule.ended(0, sample);
         assert!(schedule.judged(0, sample, 1.0, Mark::Failed).is_empty());
     }
-    assert_eq!((schedule.settled(), schedule.counted(0)), (1, 3));
+    assert_eq!((schedule.solved(), schedule.settled(), schedule.counted(0)), (1, 1, 3));
     // A sitting that lost the earlier ones draws them, and nothing else.
     toy.known = [(0, 2), (0, 0)].into();
     let mut schedule = toy.schedule();
