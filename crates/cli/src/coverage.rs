@@ -187,7 +187,11 @@ pub async fn coverage(arguments: CoverageArguments) -> Result<Output> {
         run(&with, &mut store, &plan, &set.tasks, arguments.fresh, budget, |event| show(&bar, &event))
             .await?;
     bar.finish_and_clear();
-    let report = report(&store.coverage_run(id)?)?;
+    let stored = store.coverage_run(id)?;
+    if stored.samples.is_empty() {
+        bail!("{ended} before a single sample had ended; the same command with more of it goes on from here");
+    }
+    let report = report(&stored)?;
     if let Some(file) = &arguments.chart {
         let picture = draw_coverage(&report).context("there is no curve to draw: no task is settled")?;
         std::fs::write(file, picture).with_context(|| format!("chart to {}", file.display()))?;
