@@ -17,6 +17,10 @@
 //! differ (that is what matters where k is within the samples), and the spread of the distributions that the counts
 //! leave open (that is what matters beyond).
 //!
+//! How it was picked: of about 40 estimators it erred least, both on twelve simulated families and on the counts of Pythia
+//! models on GSM8K (0.055 and 0.046 at 1,000 samples from 100), and the flat prior on the mean was taken after its bias on
+//! two of those models was seen. Neither figure is of untouched data; expect somewhat larger errors elsewhere.
+//!
 //! Every distribution is a set of weights on a grid of logits plus an atom at zero, so that a likelihood is a dot
 //! product, and a mixture of populations costs nothing new.
 
