@@ -25,7 +25,6 @@ import json
 import os
 import pathlib
 import platform
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -33,9 +32,8 @@ import time
 import urllib.request
 
 import versus_llama
-from versus_llama import HIDDEN, ROOT, build, keep, run
+from versus_llama import HIDDEN, ROOT, begin, build, keep, run
 
-HERE = pathlib.Path(__file__).resolve().parent
 THREADS = 2
 # Equal coverage may take more than the fixed number of samples of some task.
 SEQUENTIAL_TIMES = 4
@@ -152,18 +150,7 @@ def main():
     parser.add_argument("--one-by-one", action="store_true", help="llama-server also one request after another")
     parser.add_argument("--out", type=pathlib.Path)
     arguments = parser.parse_args()
-    if not arguments.qeil.exists():
-        sys.exit(f"{arguments.qeil} is missing: cargo build --release first")
-    model = arguments.model
-    if model is None:
-        pulled = run([arguments.qeil, "pull", "--json"], capture_output=True, text=True)
-        model = json.loads(pulled.stdout)["path"]
-    HIDDEN.append(pathlib.Path(model).resolve().parent)
-    day = datetime.date.today().isoformat()
-    cpu = next((l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), "cpu")
-    out = arguments.out or HERE / "runs" / f"{day}-{cpu.replace(' ', '-').lower()}-{os.cpu_count()}cores-coverage"
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
+    model, cpu, out = begin(arguments, "-coverage")
     servers = {} if arguments.no_server else SERVERS | (ONE_BY_ONE if arguments.one_by_one else {})
     binaries = build() if servers else None
     tasks = tasks_of(arguments.qeil, arguments.limit)

@@ -233,14 +233,8 @@ def summary(document):
     return "\n".join(lines) + "\n"
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", help="GGUF file [default: the default model, pulled]")
-    parser.add_argument("--qeil", default=ROOT / "target/release/qeil", type=pathlib.Path)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", choices=["speed", "samples"])
-    parser.add_argument("--out", type=pathlib.Path)
-    arguments = parser.parse_args()
+def begin(arguments, suffix=""):
+    """The model to use, the processor's name, and the emptied folder of raw output."""
     if not arguments.qeil.exists():
         sys.exit(f"{arguments.qeil} is missing: cargo build --release first")
     model = arguments.model
@@ -250,9 +244,21 @@ def main():
     HIDDEN.append(pathlib.Path(model).resolve().parent)
     day = datetime.date.today().isoformat()
     cpu = next((l.split(":")[1].strip() for l in open("/proc/cpuinfo") if l.startswith("model name")), "cpu")
-    out = arguments.out or HERE / "runs" / f"{day}-{cpu.replace(' ', '-').lower()}-{os.cpu_count()}cores"
+    out = arguments.out or HERE / "runs" / f"{day}-{cpu.replace(' ', '-').lower()}-{os.cpu_count()}cores{suffix}"
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
+    return model, cpu, out
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="GGUF file [default: the default model, pulled]")
+    parser.add_argument("--qeil", default=ROOT / "target/release/qeil", type=pathlib.Path)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", choices=["speed", "samples"])
+    parser.add_argument("--out", type=pathlib.Path)
+    arguments = parser.parse_args()
+    model, cpu, out = begin(arguments)
     binaries = build()
     version = subprocess.run([arguments.qeil, "--version"], capture_output=True, text=True).stdout.strip()
     document = {

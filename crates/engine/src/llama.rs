@@ -9,7 +9,7 @@
 //!   only through the atomic flag of [`abort_flag`];
 //! - everything that llama.cpp would answer with an abort (batch too large, bad sequence id, bad token) is
 //!   checked here first. What cannot be checked kills this process, and only this one.
-#![allow(unsafe_code)] // the one place: see above
+#![allow(unsafe_code, reason = "the one place: see above")]
 
 mod attention;
 mod grammar;

@@ -3,7 +3,7 @@
 //!
 //! `cargo run --release -p qeil-tasks --example hostile [-- LIMIT_MS]` prints a table and fails if one does not.
 
-#[allow(dead_code, clippy::unwrap_used, clippy::panic, missing_docs)]
+#[allow(dead_code, clippy::unwrap_used, clippy::panic, missing_docs, reason = "written for the tests")]
 #[path = "../tests/sandbox/world.rs"]
 mod world;
 

@@ -310,8 +310,7 @@ pub(crate) fn quoted(text: &str) -> String {
     }
 }
 
-// The signature is serde's.
-#[allow(clippy::trivially_copy_pass_by_ref)]
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde demands this signature")]
 fn is_zero(tolerance: &f64) -> bool {
     *tolerance == 0.0
 }

@@ -43,7 +43,7 @@ const ROUND: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
 
 // SAFETY of every block below: the instruction set is there (module's promise), and references to arrays of sixteen
 // numbers are valid for unaligned reads and writes of that size.
-#[allow(clippy::undocumented_unsafe_blocks)]
+#[allow(clippy::undocumented_unsafe_blocks, reason = "one comment stands for all of them")]
 impl Vector for Avx512 {
     const WIDE: bool = true;
 
@@ -119,7 +119,7 @@ macro_rules! both {
 }
 
 // SAFETY: as above.
-#[allow(clippy::undocumented_unsafe_blocks)]
+#[allow(clippy::undocumented_unsafe_blocks, reason = "one comment stands for all of them")]
 impl Vector for Avx2 {
     const WIDE: bool = false;
 
