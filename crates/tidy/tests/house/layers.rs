@@ -15,7 +15,8 @@ pub const LAYERS: &[Layer] = &[
     ("qeil-model", &["qeil-units", "qeil-laws"]),
     ("qeil-hardware", &["qeil-units"]),
     ("qeil-engine", &["qeil-units", "qeil-model"]),
-    ("qeil-sim", &["qeil-units", "qeil-model", "qeil-hardware", "qeil-engine"]),
+    ("qeil-control", &["qeil-units", "qeil-laws"]),
+    ("qeil-sim", &["qeil-units", "qeil-laws", "qeil-model", "qeil-control"]),
     ("qeil-tasks", &[]),
     (
         "qeil-measure",
@@ -23,8 +24,26 @@ pub const LAYERS: &[Layer] = &[
     ),
     ("qeil-fit", &["qeil-units", "qeil-laws", "qeil-model", "qeil-measure"]),
     ("qeil-plan", &["qeil-units", "qeil-laws"]),
-    ("qeil-orchestrate", &["qeil-units", "qeil-model", "qeil-hardware", "qeil-engine", "qeil-plan"]),
-    ("qeil-serve", &["qeil-units", "qeil-model", "qeil-engine", "qeil-orchestrate"]),
+    (
+        "qeil-orchestrate",
+        &[
+            "qeil-units",
+            "qeil-laws",
+            "qeil-model",
+            "qeil-hardware",
+            "qeil-engine",
+            "qeil-control",
+            "qeil-sim",
+            "qeil-tasks",
+            "qeil-measure",
+            "qeil-fit",
+            "qeil-plan",
+        ],
+    ),
+    (
+        "qeil-serve",
+        &["qeil-units", "qeil-model", "qeil-hardware", "qeil-engine", "qeil-control", "qeil-orchestrate"],
+    ),
     (
         "qeil",
         &[
@@ -33,6 +52,7 @@ pub const LAYERS: &[Layer] = &[
             "qeil-model",
             "qeil-hardware",
             "qeil-engine",
+            "qeil-control",
             "qeil-sim",
             "qeil-tasks",
             "qeil-measure",

@@ -12,7 +12,8 @@ const UNSAFE_FOLDER: &str = "crates/engine/src/llama/";
 /// Names that say nothing.
 const EMPTY_NAMES: &[&str] = &["utils", "util", "helpers", "helper", "common", "manager", "misc"];
 /// Crates that compute and touch nothing.
-const PURE: &[&str] = &["crates/units/src/", "crates/laws/src/", "crates/plan/src/"];
+const PURE: &[&str] =
+    &["crates/units/src/", "crates/laws/src/", "crates/control/src/", "crates/sim/src/", "crates/plan/src/"];
 const IMPURE_MODULES: &[&str] = &["fs", "env", "net", "process"];
 const IMPURE_WORDS: &[&str] = &["Instant", "SystemTime"];
 /// Hosts of package registries: where packages come from is each machine's own business. In two pieces,

@@ -1,0 +1,1 @@
+//! Real workers under the control loop of `qeil-control`: a thin async shell.

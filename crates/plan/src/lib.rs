@@ -1,0 +1,1 @@
+//! Pure search: cost model, constraints, exact Pareto front.
