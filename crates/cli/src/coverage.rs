@@ -191,7 +191,9 @@ pub async fn coverage(arguments: CoverageArguments) -> Result<Output> {
     if stored.samples.is_empty() {
         bail!("{ended} before a single sample had ended; the same command with more of it goes on from here");
     }
-    let report = report(&stored)?;
+    let mut report = report(&stored)?;
+    // A bound that was reached before anything began leaves no sitting to tell of it.
+    report.ended = Some(ended.to_string());
     if let Some(file) = &arguments.chart {
         let picture = draw_coverage(&report).context("there is no curve to draw: no task is settled")?;
         std::fs::write(file, picture).with_context(|| format!("chart to {}", file.display()))?;

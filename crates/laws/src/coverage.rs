@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`pass`] | unbiased pass@k |
 //! | [`beta`] | beta-binomial law, with or without unsolvable tasks |
+//! | [`graded`] | the same where tasks get harder, or easier, along the set |
 //! | [`curve`] | laws of the curve alone: `exp(−a·k^−b)` and `1 − exp(−α·k^β)` |
 //! | [`populations`] | two populations of tasks, averaged over all that the data leave open |
 //! | [`first_pass`] | how likely a curve makes the first passes: the score that all laws share |
@@ -23,6 +24,7 @@ pub mod allocation;
 pub mod beta;
 pub mod curve;
 pub mod first_pass;
+pub mod graded;
 pub mod joint;
 pub mod pass;
 pub mod populations;

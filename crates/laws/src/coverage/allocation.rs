@@ -6,10 +6,15 @@
 //! probability falls, so its best rate is always the next sample's, which makes the ratio its Gittins index (Gittins
 //! 1979) and the greedy order the best one for a known distribution of difficulties.
 //!
-//! That distribution is learned on the way. All tasks together give one [`Difficulty`]; tasks of one kind give their
-//! own, drawn towards the common one, so that a kind which is solved at once is sampled before one that never is. Both
-//! are fitted anew as outcomes come in, by the likelihood that holds for adaptive data (see [`super::beta`]), under a
-//! weak hyperprior that works from no outcome at all.
+//! That distribution is learned on the way. All tasks together give one [`Graded`] difficulty; tasks of one kind give
+//! their own, drawn towards the common one, so that a kind which is solved at once is sampled before one that never is.
+//! Both are fitted anew as outcomes come in, by the likelihood that holds for adaptive data (see [`super::beta`]), under
+//! a weak hyperprior that works from no outcome at all.
+//!
+//! **Order.** A task's grade is its place among those of its kind, from −1 for the first to 1 for the last. Many sets are
+//! graded, each kind from its easiest task to its hardest (the one that comes with QEIL is); there most samples would go
+//! to tasks at the hard end, whose failures look like bad luck to who does not know where they stand. Nothing is assumed
+//! of the direction: a slope is learned from outcomes like everything else, and on a shuffled set it stays near none.
 //!
 //! **In flight.** Several samples run at once. One whose outcome is not known counts as if it had failed: a second
 //! sample of its task is taken only if it is worth it even then. A task that passes while others of its samples are in
@@ -18,6 +23,7 @@
 //! sample goes (not the long ones first), or the estimates of adaptive data are no longer unbiased.
 
 use super::beta::{Difficulty, Hyperprior};
+use super::graded::{Graded, Slope, by_grade};
 use super::{Counts, Tally};
 
 /// A task's own energy counts as much as this many samples of the average task: the first tells little, since lengths
@@ -27,6 +33,14 @@ const ENERGY_PRIOR_SAMPLES: f64 = 2.0;
 const REFIT_PART: u64 = 10;
 /// Rates that differ by less than this share are equal, and the task with fewer samples goes first.
 const RATE_TIE: f64 = 1e-9;
+/// How steep the slope of all tasks is believed to be: at one deviation either way, the odds of a pass change by e⁴
+/// between a kind's first task and its last, from mostly solved to hardly ever.
+const SLOPE: Slope = Slope { centre: 0.0, deviation: 2.0 };
+/// How far a kind's slope lies from that of all tasks: what grades one kind of a set grades the others.
+const SLOPE_OF_KIND: f64 = 0.5;
+/// How far the logarithm of a kind's shape lies from that of all tasks: kinds differ in how hard they are more than in
+/// how much their tasks differ, of which a dozen tasks say little.
+const SHAPE_OF_KIND: f64 = 0.5;
 
 /// What the next sample of a task is expected to bring.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -58,30 +72,35 @@ struct Progress {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Allocator {
     kinds: Vec<usize>,
+    grades: Vec<f64>,
     tasks: Vec<Progress>,
     samples_max: u32,
     outcomes: u64,
     fitted_at: u64,
-    common: Difficulty,
-    by_kind: Vec<Difficulty>,
+    common: Graded,
+    /// What is believed of each task before its own outcomes.
+    priors: Vec<Difficulty>,
 }
 
 impl Allocator {
     /// For one task for each entry of `kinds`, which says of what kind it is (any numbers; all the same where kinds are
-    /// unknown). No task gets more than `samples_max` samples.
+    /// unknown), in the order of the set. No task gets more than `samples_max` samples.
     pub fn new(kinds: &[u32], samples_max: u32) -> Self {
         let mut known = kinds.to_vec();
         known.sort_unstable();
         known.dedup();
+        let kinds: Vec<usize> =
+            kinds.iter().map(|kind| known.partition_point(|other| other < kind)).collect();
         let common = Difficulty::fit(&Tally::default(), &Hyperprior::WEAK);
         Self {
-            kinds: kinds.iter().map(|kind| known.partition_point(|other| other < kind)).collect(),
+            grades: grades(&kinds),
             tasks: vec![Progress::default(); kinds.len()],
             samples_max,
             outcomes: 0,
             fitted_at: 0,
-            common,
-            by_kind: vec![common; known.len()],
+            common: Graded::level(common),
+            priors: vec![common; kinds.len()],
+            kinds,
         }
     }
 
@@ -137,7 +156,7 @@ impl Allocator {
         if progress.correct > 0 || self.drawn(task) >= self.samples_max {
             return None;
         }
-        let posterior = self.by_kind[self.kinds[task]].posterior(self.drawn(task), 0);
+        let posterior = self.priors[task].posterior(self.drawn(task), 0);
         Some(Prospect {
             pass_probability: posterior.pass_probability(),
             energy_j: self.energy_j(task, mean_energy_j),
@@ -169,8 +188,8 @@ impl Allocator {
         self.tasks.iter().map(of).collect()
     }
 
-    /// How hard the tasks are, as far as is known: all of them together.
-    pub fn difficulty(&self) -> Difficulty {
+    /// How hard the tasks are, as far as is known: all of them together, by their grades.
+    pub fn difficulty(&self) -> Graded {
         self.common
     }
 
@@ -203,17 +222,41 @@ impl Allocator {
         }
         self.fitted_at = self.outcomes;
         let counts = self.counts();
-        self.common = Difficulty::fit_zero_inflated(&Tally::new(&counts), &Hyperprior::WEAK);
-        let kinds = self.by_kind.len();
-        for kind in 0..kinds {
-            let own = counts.iter().zip(&self.kinds).filter(|(_, of)| **of == kind).map(|(counts, _)| counts);
-            self.by_kind[kind] = if kinds == 1 {
-                self.common
-            } else {
-                Difficulty::fit(&Tally::new(own), &Hyperprior::near(self.common))
-            };
-        }
+        let of = |kind: Option<usize>| {
+            let tasks = counts.iter().zip(&self.grades).zip(&self.kinds);
+            let own = tasks.filter(|(_, of)| kind.is_none_or(|kind| kind == **of));
+            by_grade(own.map(|((counts, grade), _)| (*grade, *counts)))
+        };
+        self.common = Graded::fit(&of(None), &Hyperprior::WEAK, SLOPE);
+        let kinds = self.kinds.iter().max().map_or(0, |last| last + 1);
+        let by_kind: Vec<Graded> = if kinds == 1 {
+            vec![self.common]
+        } else {
+            let mut near = Hyperprior::near(self.common.middle);
+            near.log_shape[1] = SHAPE_OF_KIND;
+            let slope = Slope { centre: self.common.slope, deviation: SLOPE_OF_KIND };
+            (0..kinds).map(|kind| Graded::fit(&of(Some(kind)), &near, slope)).collect()
+        };
+        let places = self.kinds.iter().zip(&self.grades);
+        self.priors = places.map(|(kind, grade)| by_kind[*kind].at(*grade)).collect();
     }
+}
+
+/// The place of each task among those of its kind, from −1 to 1; 0 where it is the only one.
+fn grades(kinds: &[usize]) -> Vec<f64> {
+    let mut tasks = vec![0u32; kinds.iter().max().map_or(0, |last| last + 1)];
+    let places: Vec<u32> = kinds
+        .iter()
+        .map(|&kind| {
+            tasks[kind] += 1;
+            tasks[kind] - 1
+        })
+        .collect();
+    let grade = |(place, kind): (&u32, &usize)| match tasks[*kind] {
+        1 => 0.0,
+        of => 2.0 * f64::from(*place) / f64::from(of - 1) - 1.0,
+    };
+    places.iter().zip(kinds).map(grade).collect()
 }
 
 #[cfg(test)]

@@ -11,6 +11,8 @@
 //! **Hyperprior.** Few samples fix neither parameter. A wide normal distribution of the logits of the mean and of the
 //! logarithm of the smaller shape keeps them finite, and is worth less than one task's outcome where there are dozens.
 
+pub mod profile;
+
 use super::Tally;
 use super::simplex::least;
 use serde::{Deserialize, Serialize};
@@ -26,7 +28,7 @@ const LOGIT_UNSOLVABLE_MAX: f64 = 8.0;
 /// Largest count up to which a rising factorial is a plain sum: beyond it two log-gammas are quicker.
 const SUM_MAX: u32 = 12;
 /// Size of the first simplex, in logits: where a mean is off by a factor of two.
-const STEP: f64 = 0.7;
+pub(super) const STEP: f64 = 0.7;
 
 /// A distribution of pass probabilities over tasks.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -63,7 +65,7 @@ impl Hyperprior {
         Self { logit_mean: [at.logit_mean, 1.0], log_shape: [at.log_shape, 1.0] }
     }
 
-    fn penalty(&self, at: &Coordinates) -> f64 {
+    pub(super) fn penalty(&self, at: &Coordinates) -> f64 {
         let square = |value: f64, [centre, deviation]: [f64; 2]| ((value - centre) / deviation).powi(2) / 2.0;
         square(at.logit_mean, self.logit_mean) + square(at.log_shape, self.log_shape)
     }
@@ -71,17 +73,17 @@ impl Hyperprior {
 
 /// The parameters as the fit moves them: unbounded and about independent.
 #[derive(Debug, Clone, Copy)]
-struct Coordinates {
-    logit_mean: f64,
-    log_shape: f64,
-    logit_unsolvable: Option<f64>,
+pub(super) struct Coordinates {
+    pub(super) logit_mean: f64,
+    pub(super) log_shape: f64,
+    pub(super) logit_unsolvable: Option<f64>,
 }
 
 /// Where a search begins that knows no better.
 const START: Coordinates = Coordinates { logit_mean: 0.0, log_shape: -0.5, logit_unsolvable: None };
 
 impl Coordinates {
-    fn of(difficulty: Difficulty) -> Self {
+    pub(super) fn of(difficulty: Difficulty) -> Self {
         Self {
             logit_mean: (difficulty.alpha / difficulty.beta).ln(),
             log_shape: difficulty.alpha.min(difficulty.beta).ln(),
@@ -91,7 +93,7 @@ impl Coordinates {
     }
 
     /// The nearest within bounds, and how far off it is: the search is drawn back by that.
-    fn bounded(self) -> (Self, f64) {
+    pub(super) fn bounded(self) -> (Self, f64) {
         let logit_mean = self.logit_mean.clamp(-LOGIT_MEAN_MAX, LOGIT_MEAN_MAX);
         let log_shape = self.log_shape.clamp(LOG_SHAPE[0], LOG_SHAPE[1]);
         let logit_unsolvable =
@@ -102,7 +104,7 @@ impl Coordinates {
         (Self { logit_mean, log_shape, logit_unsolvable }, off)
     }
 
-    fn difficulty(self) -> Difficulty {
+    pub(super) fn difficulty(self) -> Difficulty {
         let shape = self.log_shape.exp();
         let ratio = self.logit_mean.exp();
         let (alpha, beta) = if ratio <= 1.0 { (shape, shape / ratio) } else { (shape * ratio, shape) };
@@ -204,8 +206,13 @@ impl Difficulty {
 
 /// Logit of the share of passes, with half a pass and half a failure more.
 fn start(tally: &Tally) -> f64 {
+    start_of(tally.rows())
+}
+
+/// The same of rows of a [`Tally`], or of several.
+pub(super) fn start_of(rows: impl Iterator<Item = (u32, u32, f64)>) -> f64 {
     let (mut passes, mut failures) = (0.5, 0.5);
-    for (samples, correct, weight) in tally.rows() {
+    for (samples, correct, weight) in rows {
         passes += weight * f64::from(correct);
         failures += weight * f64::from(samples - correct);
     }
