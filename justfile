@@ -34,6 +34,11 @@ vulkan:
 backend name:
     cargo build --release --locked --features {{name}} --target-dir target/{{name}}
 
+# Ten thousand random hours of simulated operation against the safety contract, and a thousand without the guard
+nightly first="0":
+    cargo run --release --locked -- simulate --seed {{first}} --count 10000
+    cargo run --release --locked -- simulate --seed {{first}} --count 1000 --no-guard
+
 # Tests of one crate, quickly
 unit crate:
     cargo test --release --locked -p {{crate}}

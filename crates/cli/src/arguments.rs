@@ -4,6 +4,7 @@
 //! the usage exit code; what depends on the machine (a device, a file) is checked where it is used.
 
 use crate::coverage::CoverageArguments;
+use crate::simulate::SimulateArguments;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use qeil_engine::spec::WeightFormat;
 use qeil_model::write::synth::Quantisation;
@@ -43,6 +44,8 @@ pub enum Command {
     Predict(PredictArguments),
     /// Tabulate the metrics of all stored runs
     Metrics(MetricsArguments),
+    /// Run hours of operation on simulated devices: would this machine hold this load in this heat?
+    Simulate(SimulateArguments),
     /// Fetch a model of the catalogue
     Pull(PullArguments),
     /// List the models that can be pulled and those that are here

@@ -18,6 +18,7 @@ mod profile;
 mod pull;
 mod quantize;
 mod run;
+mod simulate;
 mod synth;
 mod table;
 mod tune;
@@ -93,6 +94,7 @@ async fn dispatch(arguments: Arguments) -> Result<Output> {
         Command::Fit(arguments) => fit::fit(&arguments).map(Output::from),
         Command::Predict(arguments) => predict::predict(arguments).await.map(Output::from),
         Command::Metrics(arguments) => metrics::metrics(&arguments).map(Output::from),
+        Command::Simulate(arguments) => simulate::simulate(arguments).await,
         Command::Pull(arguments) => pull::pull(arguments).await.map(Output::from),
         Command::Models(arguments) => models::models(&arguments).map(Output::from),
         Command::Devices(arguments) if arguments.watch => watch::watch(&arguments).await.map(Output::from),
