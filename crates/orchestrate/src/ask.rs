@@ -6,6 +6,7 @@
 //! so a client that stops reading holds up nobody; one that goes away ends its request.
 
 use qeil_control::event::{Outcome, Priority, RequestId};
+use qeil_control::journal::Decision;
 use qeil_engine::request::{FinishReason, GenerateRequest, Prompt, RequestError, Sampling};
 use qeil_units::{Joules, Labelled};
 use serde::Serialize;
@@ -139,8 +140,8 @@ pub struct Report {
     pub prompt_tokens: u32,
     /// Its share of the energy of the devices that worked on it; missing where one of them tells none.
     pub energy: Option<Labelled<Joules>>,
-    /// The rows of the journal about it, oldest first; at most [`DECISIONS_MAX`], and then the last ones.
-    pub decisions: Vec<u64>,
+    /// The decisions about it, oldest first; at most [`DECISIONS_MAX`], and then the last ones.
+    pub decisions: Vec<Decided>,
     /// Whether those rows were on disk when this was sent.
     pub journalled: bool,
     /// Seconds from arrival to the first token; missing where none came.
@@ -149,7 +150,16 @@ pub struct Report {
     pub wall_s: f64,
 }
 
-/// Rows of the journal that a report names: a request that moves all its samples as often as it may has fewer.
+/// A decision, and its row in the journal; 0 where none is kept.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Decided {
+    /// Number of the row.
+    pub row: u64,
+    /// The decision.
+    pub decision: Decision,
+}
+
+/// Decisions that a report names: a request that moves all its samples as often as it may has fewer.
 pub const DECISIONS_MAX: usize = 256;
 
 /// A request in flight, as its client sees it. Dropping it before its end withdraws the request.

@@ -4,15 +4,15 @@
 //! message; the message that a device died is read before all others, so that its samples are on their way elsewhere
 //! before anything else is looked at.
 
-use crate::ask::{Answer, AnswerEvent, Ask, Report};
+use crate::ask::{Answer, AnswerEvent, Ask, Decided, Report};
 use crate::device::{Device, End, Ended, JobEvent, JobEvents, Running};
 use crate::energy::Account;
 use crate::journal::Writer;
 use crate::ledger::Held;
 use crate::sense::Look;
 use crate::snapshot::{Reroute, Snapshot};
-use qeil_control::config::{Config, DeviceId};
-use qeil_control::core::Control;
+use qeil_control::Control;
+use qeil_control::config::{Config, DeviceConfig, DeviceId};
 use qeil_control::event::{
     DownCause, Input, JobId, Outcome, Output, Refusal, Request, RequestId, Resume, SampleEnd,
 };
@@ -41,6 +41,7 @@ pub(crate) enum Order {
     Submit { ask: Ask, prompt: Prompt, prompt_tokens: u32, reply: oneshot::Sender<Result<Answer, Refusal>> },
     Withdraw(RequestId),
     Judged { request: RequestId, sample: u32, passed: bool },
+    Check(DeviceId),
     Snapshot(oneshot::Sender<Snapshot>),
     Stop(oneshot::Sender<()>),
 }
@@ -112,7 +113,8 @@ impl Conductor {
         job_events: mpsc::Sender<(JobId, JobEvent)>,
     ) -> Self {
         let account = Account::new(devices.iter().map(|(_, place)| *place).collect());
-        let slot = |(named, (device, place)): (&qeil_control::config::DeviceConfig, _)| Slot {
+        type Named<'a> = (&'a DeviceConfig, (Arc<dyn Device>, Option<usize>));
+        let slot = |(named, (device, place)): Named<'_>| Slot {
             name: named.name.clone(),
             device,
             place,
@@ -150,7 +152,8 @@ impl Conductor {
         let mut deserted = tokio::time::interval(DESERTED_EVERY);
         deserted.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let stopped = loop {
-            let wake = self.began + Duration::from_secs_f64(self.control.wake_s().unwrap_or(f64::from(u32::MAX)).max(0.0));
+            let wake = self.began
+                + Duration::from_secs_f64(self.control.wake_s().unwrap_or(f64::from(u32::MAX)).max(0.0));
             tokio::select! {
                 biased;
                 Some(life) = ears.lives.recv() => self.live(life),
@@ -197,12 +200,7 @@ impl Conductor {
         }
     }
 
-    fn act(
-        &mut self,
-        output: Output,
-        inputs: &mut VecDeque<Input>,
-        ended: &mut Vec<(RequestId, Outcome)>,
-    ) {
+    fn act(&mut self, output: Output, inputs: &mut VecDeque<Input>, ended: &mut Vec<(RequestId, Outcome)>) {
         match output {
             Output::Admitted(request) => {
                 if let Some(held) = self.held.get_mut(&request) {
@@ -242,24 +240,18 @@ impl Conductor {
                 }
                 None => inputs.push_back(Input::Probed { device, outcome: Err(NOT_RUNNING.into()) }),
             },
-            Output::Check(device) => match self.slot(device).and_then(|slot| slot.alive()) {
-                Some((running, start)) => {
-                    let lives = self.lives.clone();
-                    tokio::spawn(async move {
-                        let outcome = running.check().await;
-                        let _ = lives.send(Life::Checked(device, start, outcome)).await;
-                    });
+            Output::Check(device) => {
+                if !self.check(device) {
+                    inputs.push_back(Input::Checked { device, outcome: Err(NOT_RUNNING.into()) });
                 }
-                None => inputs.push_back(Input::Checked { device, outcome: Err(NOT_RUNNING.into()) }),
-            },
+            }
             Output::Ended { request, outcome } => ended.push((request, outcome)),
             Output::Decided(decision) => {
-                let request = decision.request;
-                if let Some(journal) = &mut self.journal {
-                    let row = journal.enter(decision);
-                    if let Some(held) = request.and_then(|request| self.held.get_mut(&request)) {
-                        held.decided(row);
-                    }
+                let held = decision.request.and_then(|request| self.held.get_mut(&request));
+                let about = held.map(|held| (held, decision.clone()));
+                let row = self.journal.as_mut().map_or(0, |journal| journal.enter(decision));
+                if let Some((held, decision)) = about {
+                    held.decided(Decided { row, decision });
                 }
             }
         }
@@ -291,17 +283,30 @@ impl Conductor {
             return;
         };
         let (placement, lost) = held.place(job, device, &numbers);
-        for at in lost {
+        for (from, at) in lost {
             if self.reroutes.len() == REROUTES_MAX {
                 self.reroutes.pop_front();
             }
-            self.reroutes.push_back(Reroute { request, to: device, death_to_placed_s: at.elapsed().as_secs_f64() });
+            let known_s = at.duration_since(self.began).as_secs_f64();
+            let placed_s = self.began.elapsed().as_secs_f64();
+            self.reroutes.push_back(Reroute { request, from, to: device, known_s, placed_s });
         }
         let (cancels, inbox) = mpsc::channel(numbers.len() + CANCELS_EXTRA);
         let events = JobEvents { job, outbox: self.job_events.clone() };
         self.account.begins(device, request);
         self.jobs.insert(job, Job { device, request, open: numbers.into_iter().collect(), cancels });
         tokio::spawn(running.work(placement, inbox, events));
+    }
+
+    /// Ask a device the known questions; `false` where it does not run.
+    fn check(&mut self, device: DeviceId) -> bool {
+        let Some((running, start)) = self.slot(device).and_then(|slot| slot.alive()) else { return false };
+        let lives = self.lives.clone();
+        tokio::spawn(async move {
+            let outcome = running.check().await;
+            let _ = lives.send(Life::Checked(device, start, outcome)).await;
+        });
+        true
     }
 
     fn start(&mut self, device: DeviceId) {
@@ -371,12 +376,13 @@ impl Conductor {
         let stopped = slot.stopping;
         slot.running = None;
         self.enlist();
-        let lost: Vec<JobId> = self.jobs.iter().filter(|(_, job)| job.device == device).map(|(id, _)| *id).collect();
+        let lost: Vec<JobId> =
+            self.jobs.iter().filter(|(_, job)| job.device == device).map(|(id, _)| *id).collect();
         for id in lost {
             let Some(job) = self.jobs.remove(&id) else { continue };
             self.account.ends(device, job.request);
             if let Some(held) = self.held.get_mut(&job.request) {
-                job.open.iter().for_each(|&sample| held.lose(sample, id, ended.at));
+                job.open.iter().for_each(|&sample| held.lose(sample, id, device, ended.at));
             }
         }
         let cause = if stopped { DownCause::Stopped } else { DownCause::Died(ended.words) };
@@ -452,6 +458,10 @@ impl Conductor {
             Order::Snapshot(reply) => {
                 let _ = reply.send(self.snapshot());
             }
+            // A device that does not run is checked when it comes back anyway.
+            Order::Check(device) => {
+                self.check(device);
+            }
             // Taken where the loop can end.
             Order::Stop(_) => {}
         }
@@ -472,9 +482,7 @@ impl Conductor {
     }
 
     fn busy_s(&self) -> BTreeMap<DeviceId, f64> {
-        let of = |(at, slot): (usize, &Slot)| {
-            Some((DeviceId(at as u16), slot.running.as_ref()?.busy_s()?))
-        };
+        let of = |(at, slot): (usize, &Slot)| Some((DeviceId(at as u16), slot.running.as_ref()?.busy_s()?));
         self.slots.iter().enumerate().filter_map(of).collect()
     }
 
@@ -522,7 +530,11 @@ impl Conductor {
             now_s: self.now_s(),
             devices: self.control.devices(),
             names: self.slots.iter().map(|slot| slot.name.clone()).collect(),
-            pids: self.slots.iter().map(|slot| slot.running.as_ref().and_then(|running| running.pid())).collect(),
+            pids: self
+                .slots
+                .iter()
+                .map(|slot| slot.running.as_ref().and_then(|running| running.pid()))
+                .collect(),
             starts: self.slots.iter().map(|slot| slot.starts).collect(),
             requests: self.control.requests(),
             reroutes: self.reroutes.iter().copied().collect(),

@@ -110,8 +110,12 @@ impl Account {
         let span_s = (now_s - self.looked_s).max(0.0);
         for place in 0..self.power.len() {
             let Some(power) = self.power[place].clone() else { continue };
-            let share: f64 =
-                self.shares(place, busy_s).into_iter().filter(|(who, _)| *who == request).map(|(_, s)| s).sum();
+            let share: f64 = self
+                .shares(place, busy_s)
+                .into_iter()
+                .filter(|(who, _)| *who == request)
+                .map(|(_, s)| s)
+                .sum();
             if share > 0.0 {
                 let joules = power.value.0 * span_s * share;
                 self.paid_j[place] += joules;
@@ -127,7 +131,8 @@ impl Account {
     /// Each request's share of a place, over its devices by computing time, over its requests by work.
     fn shares(&self, place: usize, busy_s: &BTreeMap<DeviceId, f64>) -> Vec<(RequestId, f64)> {
         let mut work: BTreeMap<DeviceId, BTreeMap<RequestId, f64>> = BTreeMap::new();
-        let active: BTreeSet<(DeviceId, RequestId)> = self.live.keys().chain(self.tokens.keys()).copied().collect();
+        let active: BTreeSet<(DeviceId, RequestId)> =
+            self.live.keys().chain(self.tokens.keys()).copied().collect();
         for key in active {
             if self.place(key.0) == Some(place) {
                 let tokens = self.tokens.get(&key).copied().unwrap_or(0);

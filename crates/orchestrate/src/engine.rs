@@ -12,7 +12,7 @@ use qeil_engine::request::{FinishReason, GenerateRequest, Prompt, SampleStart, S
 use qeil_engine::spec::LoadSpec;
 use qeil_engine::trust;
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::{OnceCell, mpsc};
 use tokio::time::timeout;
@@ -64,12 +64,13 @@ pub struct EngineDevice {
     spec: LoadSpec,
     reference: Arc<Reference>,
     prefiller: Option<Arc<Prefiller>>,
+    latest: Mutex<Option<Worker>>,
 }
 
 impl EngineDevice {
     /// A worker of `spec`.
     pub fn new(launch: Launch, spec: LoadSpec, reference: Arc<Reference>) -> Self {
-        Self { launch, spec, reference, prefiller: None }
+        Self { launch, spec, reference, prefiller: None, latest: Mutex::default() }
     }
 
     /// Let long prompts be computed by another engine, and their state brought here.
@@ -78,13 +79,20 @@ impl EngineDevice {
         self.prefiller = Some(prefiller);
         self
     }
+
+    /// The worker that was started last, while it lives: for drills that make it fail.
+    pub fn worker(&self) -> Option<Worker> {
+        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        latest.clone().filter(Worker::is_alive)
+    }
 }
 
 impl Device for EngineDevice {
     fn start(&self) -> Later<'_, Result<Arc<dyn Running>, String>> {
-        Box::pin(async {
+        Box::pin(async move {
             let worker =
                 Worker::start(&self.launch, self.spec.clone()).await.map_err(|error| error.to_string())?;
+            *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(worker.clone());
             let running = RunningEngine {
                 worker,
                 reference: Arc::clone(&self.reference),
@@ -135,8 +143,7 @@ impl Running for RunningEngine {
     fn probe(&self) -> Later<'_, Result<f64, String>> {
         Box::pin(async move {
             let asked = Instant::now();
-            let mut request =
-                GenerateRequest::new(Prompt::text(PROBE_PROMPT), 1, 1, Sampling::greedy());
+            let mut request = GenerateRequest::new(Prompt::text(PROBE_PROMPT), 1, 1, Sampling::greedy());
             (request.ignore_end, request.reuse_prefix) = (true, false);
             let token = async { self.worker.generate(request).await?.collect().await };
             match timeout(PROBE_MOST, token).await {
@@ -268,4 +275,3 @@ fn end_of(reason: FinishReason) -> End {
         | FinishReason::Cancelled) => End::Finished(reason),
     }
 }
-

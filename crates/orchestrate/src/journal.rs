@@ -104,7 +104,8 @@ impl Writer {
     /// Where the file cannot be opened or is not a journal.
     pub fn open(path: &Path, config: &Config, rows_max: u64) -> Result<Self, JournalError> {
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder).map_err(|source| JournalError::Io { path: path.into(), source })?;
+            std::fs::create_dir_all(folder)
+                .map_err(|source| JournalError::Io { path: path.into(), source })?;
         }
         let connection = open(path)?;
         let failed = |source| JournalError::Sqlite { path: path.to_owned(), source };
@@ -199,7 +200,7 @@ impl Scribe {
     fn commit(&mut self, batch: &[(u64, Decision)]) -> rusqlite::Result<()> {
         let transaction = self.connection.transaction()?;
         {
-            let mut insert = transaction.prepare_cached(
+            let mut insert = transaction.prepare(
                 "INSERT INTO decision (id, run, at_s, at_unix_ms, kind, device, request, reason, readings)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             )?;
@@ -251,9 +252,8 @@ fn open(path: &Path) -> Result<Connection, JournalError> {
     let mut connection = Connection::open(path).map_err(failed)?;
     connection.busy_timeout(BUSY_WAIT).map_err(failed)?;
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0)).map_err(failed);
-    let tables: i64 = connection
-        .query_row("SELECT COUNT(*) FROM sqlite_schema", [], |row| row.get(0))
-        .map_err(failed)?;
+    let tables: i64 =
+        connection.query_row("SELECT COUNT(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(failed)?;
     let is_ours = pragma("application_id")? == APPLICATION_ID && pragma("user_version")? == SCHEMA_VERSION;
     if tables > 0 && !is_ours {
         return Err(JournalError::Foreign(path.to_owned()));

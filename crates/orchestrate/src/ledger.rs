@@ -4,7 +4,7 @@
 //! breath, so both always agree on how far a sample had come when its device died. Tokens of a placement that no longer
 //! holds the sample are dropped: whoever holds it now draws the same ones.
 
-use crate::ask::{Answer, AnswerEvent, Ask, DECISIONS_MAX, Report, SampleReport};
+use crate::ask::{Answer, AnswerEvent, Ask, DECISIONS_MAX, Decided, Report, SampleReport};
 use crate::device::{Placement, Start};
 use qeil_control::config::DeviceId;
 use qeil_control::event::{JobId, Outcome, Refusal, RequestId};
@@ -30,7 +30,7 @@ pub(crate) struct Held {
     admission: Option<(oneshot::Sender<Result<Answer, Refusal>>, mpsc::Receiver<AnswerEvent>)>,
     arrived_s: f64,
     first_token_s: Option<f64>,
-    decisions: VecDeque<u64>,
+    decisions: VecDeque<Decided>,
 }
 
 /// A sample.
@@ -46,8 +46,8 @@ struct Book {
     devices: Vec<DeviceId>,
     /// The placement that holds it.
     job: Option<JobId>,
-    /// When the device that held it was known to be dead.
-    lost: Option<Instant>,
+    /// The device that died with it, and when that was known.
+    lost: Option<(DeviceId, Instant)>,
 }
 
 impl Held {
@@ -103,21 +103,26 @@ impl Held {
         self.admission.is_none() && self.outlet.is_closed()
     }
 
-    /// Remember a row of the journal about it.
-    pub(crate) fn decided(&mut self, row: u64) {
+    /// Remember a decision about it.
+    pub(crate) fn decided(&mut self, decided: Decided) {
         if self.decisions.len() == DECISIONS_MAX {
             self.decisions.pop_front();
         }
-        self.decisions.push_back(row);
+        self.decisions.push_back(decided);
     }
 
     /// The last row of the journal about it.
     pub(crate) fn last_decision(&self) -> Option<u64> {
-        self.decisions.back().copied()
+        self.decisions.back().map(|decided| decided.row)
     }
 
     /// Put samples on a device: what it is given, and for each that lost its device, since when.
-    pub(crate) fn place(&mut self, job: JobId, device: DeviceId, samples: &[u32]) -> (Placement, Vec<Instant>) {
+    pub(crate) fn place(
+        &mut self,
+        job: JobId,
+        device: DeviceId,
+        samples: &[u32],
+    ) -> (Placement, Vec<(DeviceId, Instant)>) {
         let mut starts = Vec::with_capacity(samples.len());
         let mut lost = Vec::new();
         for &sample in samples {
@@ -138,11 +143,11 @@ impl Held {
         (Placement { job, ask: Arc::clone(&self.ask), prompt, samples: starts }, lost)
     }
 
-    /// Its device died while it held the sample.
-    pub(crate) fn lose(&mut self, sample: u32, job: JobId, at: Instant) {
+    /// A device died while it held the sample.
+    pub(crate) fn lose(&mut self, sample: u32, job: JobId, device: DeviceId, at: Instant) {
         if let Some(book) = self.book(sample, job) {
             book.job = None;
-            book.lost = Some(at);
+            book.lost = Some((device, at));
         }
     }
 
@@ -304,10 +309,13 @@ mod tests {
         let (first, second) = (JobId(1), JobId(2));
         held.place(first, DeviceId(0), &[0]);
         assert!(held.tokens(0.0, (first, 0), &[1], 1, b"a"));
-        held.lose(0, first, Instant::now());
+        held.lose(0, first, DeviceId(0), Instant::now());
         assert!(!held.tokens(0.0, (first, 0), &[2], 1, b"b"), "late");
         let (placement, lost) = held.place(second, DeviceId(1), &[0]);
-        assert_eq!(placement.samples[0], Start { sample: 0, count: 1, tokens: Some(vec![1]), text: b"a".to_vec() });
+        assert_eq!(
+            placement.samples[0],
+            Start { sample: 0, count: 1, tokens: Some(vec![1]), text: b"a".to_vec() }
+        );
         assert_eq!(lost.len(), 1);
         assert!(!held.tokens(0.0, (first, 0), &[2], 1, b"b"), "late");
         held.ended(0, first, Some(FinishReason::Length), b"late");

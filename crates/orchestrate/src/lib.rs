@@ -14,12 +14,15 @@
 //! | [`engine`] | an engine worker as a device |
 //! | [`remote`] | an OpenAI-compatible endpoint as a device |
 //! | [`prefill`] | a prompt computed by one engine for another, where that is measured cheaper |
+//! | [`profile`] | a device's costs by a short trial |
+//! | [`compare`] | the same workload on devices alone and together |
 //! | [`sense`] | sensors, read on a thread of their own |
 //! | `energy` | whose joules they are |
 //! | [`journal`] | decisions in SQLite |
 //! | [`snapshot`] | the state at one moment |
 
 pub mod ask;
+pub mod compare;
 mod conductor;
 pub mod device;
 mod energy;
@@ -28,10 +31,11 @@ pub mod journal;
 mod ledger;
 pub mod orchestra;
 pub mod prefill;
+pub mod profile;
 pub mod remote;
 pub mod sense;
 pub mod snapshot;
 
-pub use ask::{Answer, AnswerEvent, Ask, Report, SampleReport};
+pub use ask::{Answer, AnswerEvent, Ask, Decided, Report, SampleReport};
 pub use orchestra::{Orchestra, Setup, SetupError};
 pub use snapshot::Snapshot;

@@ -9,7 +9,7 @@ use crate::device::{Device, Running};
 use crate::journal::{JournalError, ROWS_MAX, Writer};
 use crate::sense::{self, Sensors};
 use crate::snapshot::Snapshot;
-use qeil_control::config::{Config, DeviceConfig};
+use qeil_control::config::{Config, DeviceConfig, DeviceId};
 use qeil_control::event::{Refusal, RequestId};
 use qeil_engine::request::{Prompt, Token};
 use std::path::PathBuf;
@@ -149,7 +149,9 @@ impl Orchestra {
             }
         }
         let count = match prompt {
-            Prompt::Parts(parts) => parts.iter().map(|part| part.text.len()).sum::<usize>() / BYTES_PER_TOKEN + 1,
+            Prompt::Parts(parts) => {
+                parts.iter().map(|part| part.text.len()).sum::<usize>() / BYTES_PER_TOKEN + 1
+            }
             Prompt::Tokens(tokens) => tokens.len(),
         };
         Ok((prompt.clone(), count as u32))
@@ -172,6 +174,11 @@ impl Orchestra {
     /// Say whether a finished sample passed.
     pub async fn judged(&self, request: RequestId, sample: u32, passed: bool) {
         let _ = self.orders.send(Order::Judged { request, sample, passed }).await;
+    }
+
+    /// Ask a device the known questions now, whatever its turn: a wrong answer takes it out.
+    pub async fn check(&self, device: DeviceId) {
+        let _ = self.orders.send(Order::Check(device)).await;
     }
 
     /// How everything stands; `None` once stopped.

@@ -11,7 +11,6 @@
 
 use crate::ask::Ask;
 use crate::device::{Device, End, Ended, JobEvent, JobEvents, Later, Placement, Running, Start};
-use qeil_control::event::JobId;
 use qeil_engine::request::{FinishReason, Prompt, Token};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -113,7 +112,8 @@ impl Line {
         }
         let mut response = accepted(request.call())?;
         let text = body(&mut response)?;
-        let names = serde_json::from_str::<Value>(&text).map_err(|error| Broken::Failed(error.to_string()))?;
+        let names =
+            serde_json::from_str::<Value>(&text).map_err(|error| Broken::Failed(error.to_string()))?;
         let known = |model: &Value| model["id"] == self.endpoint.model.as_str();
         match names["data"].as_array() {
             Some(models) if models.iter().any(known) => Ok(()),
@@ -126,7 +126,7 @@ impl Line {
         if let Some(key) = &self.endpoint.key {
             request = request.header("authorization", format!("Bearer {key}"));
         }
-        accepted(request.send_json(body))
+        accepted(request.header("content-type", "application/json").send(body.to_string()))
     }
 
     /// One sample, piece by piece, until it ends or nobody wants more.
@@ -150,8 +150,8 @@ impl Line {
             if data == "[DONE]" {
                 break;
             }
-            let piece: Value =
-                serde_json::from_str(&data).map_err(|error| Broken::Failed(format!("{error}: {data:.80}")))?;
+            let piece: Value = serde_json::from_str(&data)
+                .map_err(|error| Broken::Failed(format!("{error}: {data:.80}")))?;
             if let Some(error) = piece["error"]["message"].as_str() {
                 return Err(Broken::Failed(error.to_owned()));
             }
@@ -333,16 +333,16 @@ impl Running for RunningRemote {
     }
 
     fn tokenize(&self, _: Prompt) -> Later<'_, Option<Result<Vec<Token>, String>>> {
-        Box::pin(async { None })
+        Box::pin(async move { None })
     }
 
     fn pace(&self, _: f32) -> Later<'_, ()> {
         // It heats somebody else's room.
-        Box::pin(async {})
+        Box::pin(async move {})
     }
 
     fn probe(&self) -> Later<'_, Result<f64, String>> {
-        Box::pin(async {
+        Box::pin(async move {
             let asked = Instant::now();
             let sampling = qeil_engine::request::Sampling::greedy();
             match self.ask_once(Ask::new(Prompt::text("The"), 1, 1, sampling)).await {
@@ -355,16 +355,16 @@ impl Running for RunningRemote {
     /// It tells no distributions, so nothing can be compared: that it answers is all that is checked, and its kin keeps
     /// its numbers apart from those of others.
     fn check(&self) -> Later<'_, Result<(f64, bool), String>> {
-        Box::pin(async { self.probe().await.map(|_| (0.0, true)) })
+        Box::pin(async move { self.probe().await.map(|_| (0.0, true)) })
     }
 
     fn stop(&self) -> Later<'_, ()> {
         self.die("it was let go".into());
-        Box::pin(async {})
+        Box::pin(async move {})
     }
 
     fn death(&self) -> Later<'_, Ended> {
-        Box::pin(async {
+        Box::pin(async move {
             let mut dead = self.dead.subscribe();
             match dead.wait_for(Option::is_some).await.as_deref() {
                 Ok(Some(ended)) => ended.clone(),
@@ -404,7 +404,10 @@ mod tests {
         let ask = Ask::new(Prompt::text("One two"), 4, 10, Sampling { seed: 5, ..Sampling::default() });
         let start = Start { sample: 2, count: 3, tokens: None, text: b" three".to_vec() };
         let question = line.question(&ask, &start).unwrap();
-        assert_eq!((&question["prompt"], &question["max_tokens"], &question["seed"]), (&json!("One two three"), &json!(7), &json!(7)));
+        assert_eq!(
+            (&question["prompt"], &question["max_tokens"], &question["seed"]),
+            (&json!("One two three"), &json!(7), &json!(7))
+        );
         let grammar = Ask { grammar: Some("root ::= [a]".into()), ..ask };
         assert!(matches!(line.question(&grammar, &start), Err(Broken::Refused(_))));
     }

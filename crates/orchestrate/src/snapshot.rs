@@ -10,10 +10,14 @@ use serde::Serialize;
 pub struct Reroute {
     /// Its request.
     pub request: RequestId,
-    /// The device it went to.
+    /// The device that died.
+    pub from: DeviceId,
+    /// The device that took it.
     pub to: DeviceId,
-    /// Seconds from when the death was known to when the new device was asked.
-    pub death_to_placed_s: f64,
+    /// When the death was known, seconds since the start.
+    pub known_s: f64,
+    /// When the new device was asked, seconds since the start.
+    pub placed_s: f64,
 }
 
 /// One moment.

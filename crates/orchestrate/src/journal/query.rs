@@ -64,7 +64,8 @@ impl Journal {
     /// Where there is none, or it is something else.
     pub fn open(path: &Path) -> Result<Self, JournalError> {
         if !path.is_file() {
-            let source = std::io::Error::new(std::io::ErrorKind::NotFound, "no journal has been written there yet");
+            let source =
+                std::io::Error::new(std::io::ErrorKind::NotFound, "no journal has been written there yet");
             return Err(JournalError::Io { path: path.into(), source });
         }
         Ok(Self { path: path.to_owned(), connection: open(path)? })
@@ -86,14 +87,16 @@ impl Journal {
             )
             .map_err(|source| self.failed(source))?;
         let request = filter.request.map(u64::cast_signed);
-        let mut found =
-            statement.query(params![filter.since_unix_ms, request, kind]).map_err(|source| self.failed(source))?;
+        let mut found = statement
+            .query(params![filter.since_unix_ms, request, kind])
+            .map_err(|source| self.failed(source))?;
         let mut rows = Vec::new();
         while rows.len() < filter.limit as usize
             && let Some(row) = found.next().map_err(|source| self.failed(source))?
         {
             let row = self.row(row, &runs)?;
-            let named = |name: &String| row.device_name.as_ref().is_some_and(|own| own.eq_ignore_ascii_case(name));
+            let named =
+                |name: &String| row.device_name.as_ref().is_some_and(|own| own.eq_ignore_ascii_case(name));
             if filter.device.as_ref().is_none_or(named) {
                 rows.push(row);
             }
@@ -107,7 +110,9 @@ impl Journal {
     /// # Errors
     /// Where the file cannot be read.
     pub fn until(&self, unix_ms: i64) -> Result<Option<(Run, Vec<Decision>)>, JournalError> {
-        let Some(run) = self.runs()?.into_iter().rfind(|run| run.began_unix_ms <= unix_ms) else { return Ok(None) };
+        let Some(run) = self.runs()?.into_iter().rfind(|run| run.began_unix_ms <= unix_ms) else {
+            return Ok(None);
+        };
         let mut statement = self
             .connection
             .prepare(
@@ -165,7 +170,8 @@ impl Journal {
         let kind = serde_json::from_value(kind.into()).map_err(|error| self.garbled(id, &error))?;
         let readings: Vec<(String, Option<f64>)> =
             serde_json::from_str(&readings).map_err(|error| self.garbled(id, &error))?;
-        let readings = readings.into_iter().map(|(name, value)| (name, value.unwrap_or(f64::INFINITY))).collect();
+        let readings =
+            readings.into_iter().map(|(name, value)| (name, value.unwrap_or(f64::INFINITY))).collect();
         let device_name = device.and_then(|device| {
             let config = &runs.iter().find(|known| known.id == run)?.config;
             config.devices.get(usize::from(device)).map(|device| device.name.clone())
