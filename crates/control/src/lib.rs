@@ -11,7 +11,24 @@
 //! | [`config`] | devices, their profiles and limits; bounds of every queue |
 //! | [`event`] | what goes in, what comes out |
 //! | [`journal`] | a decision with its reason and the readings it was made on |
+//! | [`control`] | the step from one to the other: [`Control`] |
+//! | [`admission`] | who is let in, who goes first, when to come again |
+//! | [`placement`] | which device a sample goes to |
+//! | [`faults`] | the course of a device between gone and serving |
+//! | [`heat`] | the guard of a device's temperature |
+//! | [`speed`] | how fast a device is against its profile |
+//! | [`view`] | what the loop shows of itself |
 
+pub mod admission;
 pub mod config;
+pub mod control;
 pub mod event;
+pub mod faults;
+pub mod heat;
 pub mod journal;
+pub mod placement;
+pub mod speed;
+pub mod view;
+mod work;
+
+pub use control::Control;

@@ -1,0 +1,206 @@
+//! The life of a device: what its course, its sensors and its silence make the loop do.
+
+use super::{Control, id_of, reading};
+use crate::config::DeviceId;
+use crate::event::{DownCause, JobId, Output, Reading};
+use crate::faults::{Jobs, Order, Turn, hang_after_s};
+use crate::journal::Kind;
+use crate::work::At;
+
+/// Most times that the observed slowness stretches the prediction of the next token: a device slower than that hangs as
+/// far as anybody who waits can tell.
+const STRETCH_MAX: f64 = 4.0;
+/// Least duty that the prediction of the next token reckons with.
+const DUTY_MIN: f64 = 0.01;
+
+impl Control {
+    pub(super) fn up(&mut self, device: DeviceId) {
+        let Some(i) = self.index(device) else { return };
+        let turn = self.devices[i].course.up(self.now_s);
+        self.take_turn(i, turn);
+    }
+
+    pub(super) fn down(&mut self, device: DeviceId, cause: &DownCause) {
+        let Some(i) = self.index(device) else { return };
+        let draw = self.random.uniform();
+        let turn = self.devices[i].course.down(self.now_s, cause, draw);
+        if turn.is_none() {
+            self.lose_jobs(i, "its worker ended");
+        }
+        self.take_turn(i, turn);
+    }
+
+    pub(super) fn probed(&mut self, device: DeviceId, outcome: &Result<f64, String>) {
+        let Some(i) = self.index(device) else { return };
+        let draw = self.random.uniform();
+        let turn = self.devices[i].course.probed(self.now_s, outcome, draw);
+        self.take_turn(i, turn);
+    }
+
+    pub(super) fn checked(&mut self, device: DeviceId, outcome: &Result<(f64, bool), String>) {
+        let Some(i) = self.index(device) else { return };
+        let draw = self.random.uniform();
+        let turn = self.devices[i].course.checked(self.now_s, outcome, draw);
+        self.dirty = true;
+        self.take_turn(i, turn);
+    }
+
+    pub(super) fn sensed(&mut self, device: DeviceId, reading: &Reading) {
+        let Some(i) = self.index(device) else { return };
+        let now_s = self.now_s;
+        if let Some(guard) = &mut self.devices[i].guard {
+            guard.sensed(now_s, reading);
+        }
+    }
+
+    pub(super) fn driver_event(&mut self, device: DeviceId, what: &str) {
+        let Some(i) = self.index(device) else { return };
+        let many = self.devices[i].course.reset(self.now_s);
+        self.decide(Kind::Warned, Some(i), None, format!("its driver says: {what}"), Vec::new());
+        if many && self.devices[i].course.serves() && self.others_serve(i) {
+            let draw = self.random.uniform();
+            let now_s = self.now_s;
+            let reason = "its driver was reset again and again".to_owned();
+            let turn = self.devices[i].course.quarantine(now_s, Jobs::Lost, true, reason, draw);
+            self.take_turn(i, Some(turn));
+        }
+    }
+
+    /// A sample ended on the device by itself, or the engine failed on it.
+    pub(super) fn sample_told(&mut self, i: usize, failed: bool) {
+        let many = self.devices[i].course.sample_ended(failed);
+        if !many || !self.devices[i].course.serves() {
+            return;
+        }
+        if self.others_serve(i) {
+            let draw = self.random.uniform();
+            let now_s = self.now_s;
+            let reason = "its engine failed on several samples in a row".to_owned();
+            let turn = self.devices[i].course.quarantine(now_s, Jobs::Lost, true, reason, draw);
+            self.take_turn(i, Some(turn));
+        } else {
+            // The last one is not taken out on suspicion; a known answer decides.
+            self.devices[i].course.suspect(self.now_s);
+            self.decide(
+                Kind::Warned,
+                Some(i),
+                None,
+                "its engine failed on several samples in a row",
+                Vec::new(),
+            );
+        }
+    }
+
+    /// Whether a device other than this one serves.
+    pub(super) fn others_serve(&self, i: usize) -> bool {
+        self.devices.iter().enumerate().any(|(other, device)| other != i && device.course.serves())
+    }
+
+    /// Time has passed for a device.
+    pub(super) fn device_time(&mut self, i: usize) {
+        let now_s = self.now_s;
+        let device = &mut self.devices[i];
+        let idle = device.sequences == 0;
+        device.speed.pass(now_s, !idle, device.duty);
+        if !idle && device.course.serves() && now_s >= self.silent_until_s(i) {
+            let draw = self.random.uniform();
+            let silent_s = now_s - self.devices[i].progress_s;
+            let reason = format!("no sign of it for {silent_s:.1} s");
+            let turn = self.devices[i].course.quarantine(now_s, Jobs::Lost, true, reason, draw);
+            self.take_turn(i, Some(turn));
+            return;
+        }
+        if now_s < self.devices[i].course.wake_s(idle) {
+            return;
+        }
+        let draw = self.random.uniform();
+        let turn = self.devices[i].course.tick(now_s, idle, draw);
+        self.take_turn(i, turn);
+    }
+
+    /// When a device that has work and stays silent counts as hung, seconds.
+    pub(super) fn silent_until_s(&self, i: usize) -> f64 {
+        let device = &self.devices[i];
+        let profile = &self.config.devices[i].profile;
+        let predicted_s = device.prefill_tokens as f64 * profile.prefill_s_per_token
+            + profile.decode_step_s(device.sequences);
+        let stretch = device.speed.slowness().clamp(1.0, STRETCH_MAX) / device.duty.max(DUTY_MIN);
+        device.progress_s + hang_after_s(predicted_s * stretch)
+    }
+
+    /// Carries out a change of course.
+    pub(super) fn take_turn(&mut self, i: usize, turn: Option<Turn>) {
+        let Some(turn) = turn else { return };
+        let device = id_of(i);
+        self.dirty = true;
+        let order = match turn.order {
+            Some(Order::Start) => Some((Output::Start(device), Kind::Started)),
+            Some(Order::Stop) => Some((Output::Stop(device), Kind::Stopped)),
+            Some(Order::Probe) => Some((Output::Probe(device), Kind::Probed)),
+            Some(Order::Check) => Some((Output::Check(device), Kind::Probed)),
+            None => None,
+        };
+        let course = &self.devices[i].course;
+        let mut readings = vec![reading("standing", course.standing().code())];
+        if let Some(back_s) = course.back_s().filter(|_| turn.kind == Kind::Quarantined) {
+            readings.push(reading("quarantine_s", back_s - self.now_s));
+            readings.push(reading("strikes", course.strikes().into()));
+        }
+        let reason = turn.reason.clone();
+        self.decide(turn.kind, Some(i), None, turn.reason, readings);
+        if let Some((output, kind)) = order {
+            self.out.push(output);
+            if kind != turn.kind {
+                let readings = vec![reading("standing", self.devices[i].course.standing().code())];
+                self.decide(kind, Some(i), None, reason.clone(), readings);
+            }
+        }
+        match turn.jobs {
+            Jobs::Keep => {}
+            Jobs::Lost => self.lose_jobs(i, &reason),
+            Jobs::Leave => self.leave_jobs(i, &reason),
+        }
+    }
+
+    fn jobs_on(&self, i: usize) -> Vec<JobId> {
+        let device = id_of(i);
+        self.jobs.iter().filter(|(_, job)| job.device == device).map(|(id, _)| *id).collect()
+    }
+
+    /// The jobs of a device are gone: their samples wait for another.
+    pub(super) fn lose_jobs(&mut self, i: usize, reason: &str) {
+        for job_id in self.jobs_on(i) {
+            let Some(job) = self.jobs.remove(&job_id) else { continue };
+            for seat in &job.seats {
+                let here = self
+                    .live
+                    .get(&job.request)
+                    .and_then(|live| live.samples.get(seat.sample as usize))
+                    .is_some_and(
+                        |sample| matches!(sample.at, At::Running(at) | At::Leaving(at) if at == job_id),
+                    );
+                if here {
+                    self.sample_failed(job.request, seat.sample, reason);
+                }
+            }
+        }
+        let device = &mut self.devices[i];
+        device.sequences = 0;
+        device.held_tokens = 0;
+        device.prefill_tokens = 0;
+    }
+
+    /// The jobs of a device are cancelled there and go on elsewhere once they have let go.
+    pub(super) fn leave_jobs(&mut self, i: usize, reason: &str) {
+        for job_id in self.jobs_on(i) {
+            let Some(job) = self.jobs.get(&job_id) else { continue };
+            let request = job.request;
+            if let Some(live) = self.live.get_mut(&request) {
+                for sample in live.samples.iter_mut().filter(|sample| sample.at == At::Running(job_id)) {
+                    sample.at = At::Leaving(job_id);
+                }
+            }
+            self.cancel(job_id, request, reason);
+        }
+    }
+}
