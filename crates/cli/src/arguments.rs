@@ -4,6 +4,7 @@
 //! the usage exit code; what depends on the machine (a device, a file) is checked where it is used.
 
 use crate::coverage::CoverageArguments;
+use crate::serve::ServeArguments;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use qeil_engine::spec::WeightFormat;
 use qeil_model::write::synth::Quantisation;
@@ -51,6 +52,8 @@ pub enum Command {
     Devices(DevicesArguments),
     /// Say what can be measured on this machine, what cannot, and what would change that
     Doctor(DoctorArguments),
+    /// Serve a model over HTTP as OpenAI's interface does, on all devices, within their heat and power limits
+    Serve(Box<ServeArguments>),
     /// Show what a model file is and how much memory it needs
     Inspect(InspectArguments),
     /// Write a variant of a model in another format, and measure how far its answers are from the original's

@@ -120,7 +120,7 @@ impl Tally {
         chunks
     }
 
-    /// Samples that the request's end cut short, each with the end that it made.
+    /// Samples that the request's end cut short, each with the reason for that end.
     fn close(&mut self, outcome: &Outcome) -> Vec<Value> {
         let finish = match outcome {
             Outcome::Deadline => Finish::Deadline,
@@ -128,6 +128,8 @@ impl Tally {
             Outcome::Failed(_) => Finish::Failed,
             Outcome::Completed | Outcome::Withdrawn => Finish::Cancelled,
         };
+        let cut = |sample: &&mut Sample| sample.finish == Some(Finish::Cancelled);
+        self.samples.iter_mut().filter(cut).for_each(|sample| sample.finish = Some(finish));
         (0..self.samples.len() as u32).flat_map(|sample| self.end(sample, finish)).collect()
     }
 

@@ -1,7 +1,7 @@
 //! What stands behind the HTTP interface: something that takes an ask and tells how it goes.
 //!
 //! Nothing here schedules. The interface checks what a client sent, hands an [`Ask`] down, and reads a [`Flow`] of
-//! bounded events until the one [`Event::Ended`]. A flow that is dropped before withdraws its request: that is how a
+//! events until the one [`Event::Ended`]. A flow that is dropped before withdraws its request: that is how a
 //! client that went away, a reader that is too slow, and the end of the server all stop the work they had caused.
 
 use qeil_control::config::Limits;
@@ -14,7 +14,6 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use tokio::sync::mpsc;
 
 /// A boxed future: traits with async functions cannot be made into objects yet.
 pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -28,7 +27,7 @@ pub trait Backend: fmt::Debug + Send + Sync + 'static {
     /// The devices as they are now.
     fn devices(&self) -> Later<'_, Vec<Device>>;
     /// Bring a request; resolves when it was admitted or refused.
-    fn submit(&self, ask: Ask) -> Later<'_, Result<Flow, Refusal>>;
+    fn submit(&self, ask: Ask) -> Later<'_, Result<Box<dyn Flow>, Refusal>>;
 }
 
 /// A model that can be asked.
@@ -197,49 +196,11 @@ pub struct Decided {
     pub why: String,
 }
 
-/// What a flow does when it is no longer wanted, and when a sample was judged.
-pub trait Reins: fmt::Debug + Send {
-    /// End the request; its events go nowhere any more.
-    fn withdraw(&mut self);
-    /// A finished sample was judged.
-    fn judged(&mut self, sample: u32, passed: bool);
-}
-
-/// A request in flight.
-#[derive(Debug)]
-pub struct Flow {
-    events: mpsc::Receiver<Event>,
-    reins: Box<dyn Reins>,
-    over: bool,
-}
-
-impl Flow {
-    /// From the receiving end of a bounded channel, and what holds the request.
-    pub fn new(events: mpsc::Receiver<Event>, reins: Box<dyn Reins>) -> Self {
-        Self { events, reins, over: false }
-    }
-
-    /// The next event; `None` after [`Event::Ended`], or where the backend ended without it. Can be dropped and called
-    /// again at any time.
-    pub async fn next(&mut self) -> Option<Event> {
-        if self.over {
-            return None;
-        }
-        let event = self.events.recv().await;
-        self.over = matches!(event, None | Some(Event::Ended(_)));
-        event
-    }
-
-    /// Tell that a finished sample passed or failed its judge.
-    pub fn judged(&mut self, sample: u32, passed: bool) {
-        self.reins.judged(sample, passed);
-    }
-}
-
-impl Drop for Flow {
-    fn drop(&mut self) {
-        if !self.over {
-            self.reins.withdraw();
-        }
-    }
+/// A request in flight. Dropping it before its end withdraws the request.
+pub trait Flow: fmt::Debug + Send {
+    /// The next event; `None` after [`Event::Ended`], or where the backend ended without it. The future can be dropped
+    /// and asked for again at any time, and nothing is lost.
+    fn next(&mut self) -> Later<'_, Option<Event>>;
+    /// A finished sample passed or failed its judge.
+    fn judged(&mut self, sample: u32, passed: bool) -> Later<'_, ()>;
 }

@@ -95,7 +95,7 @@ impl From<Refusal> for ApiError {
         match refusal {
             Refusal::TooLarge { what, asked, most } => {
                 let message = format!("{what} is {asked}, at most {most} is allowed");
-                Self::field(field_of(&what), "too_large", message)
+                Self { param: field_of(&what), ..Self::new(StatusCode::BAD_REQUEST, "too_large", message) }
             }
             Refusal::Invalid(why) => Self::new(StatusCode::BAD_REQUEST, "invalid_value", why),
             Refusal::Overloaded { retry_after_s } => Self::overloaded(retry_after_s),
@@ -112,18 +112,17 @@ impl From<Refusal> for ApiError {
     }
 }
 
-/// The client's name for what the control loop calls by its own.
-fn field_of(what: &str) -> String {
-    let word = what.split(' ').next().unwrap_or(what);
-    match word {
-        "prompt_tokens" | "prompt" => "messages",
-        "samples" => "n",
-        "tokens_max" | "tokens" => "max_completion_tokens",
-        "deadline_s" | "deadline" => "qeil.deadline_s",
-        "energy_budget_j" | "energy" => "qeil.energy_budget_j",
-        other => other,
-    }
-    .into()
+/// The client's name for what the control loop speaks of in words of its own, if it has one.
+fn field_of(what: &str) -> Option<String> {
+    // The first that occurs counts.
+    const FIELDS: [(&str, &str); 5] = [
+        ("number of samples", "n"),
+        ("of a sample", "max_completion_tokens"),
+        ("prompt", "messages"),
+        ("deadline", "qeil.deadline_s"),
+        ("energy", "qeil.energy_budget_j"),
+    ];
+    FIELDS.into_iter().find(|(words, _)| what.contains(words)).map(|(_, field)| field.into())
 }
 
 impl IntoResponse for ApiError {

@@ -17,6 +17,7 @@
 //! | [`keys`] | who may ask |
 //! | [`routes`] | the routes |
 //! | [`phase`] | serving, draining, withdrawn |
+//! | [`patience`] | a connection whose other end must keep reading |
 //! | [`server`] | connections: how many, how slow, how they end |
 
 pub mod answer;
@@ -26,6 +27,7 @@ pub mod body;
 pub mod error;
 pub mod keys;
 pub mod limits;
+pub mod patience;
 pub mod phase;
 pub mod routes;
 pub mod server;

@@ -15,7 +15,7 @@ use crate::stream::Course;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Extension, Path, Request, State};
-use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -41,6 +41,8 @@ struct Client(u32);
 pub struct App {
     backend: Arc<dyn Backend>,
     keys: Option<Keys>,
+    /// Whether only this machine's own names for itself are answered.
+    local: bool,
     phase: Phase,
     /// Room for bodies that are being checked.
     checks: Semaphore,
@@ -61,10 +63,12 @@ impl fmt::Debug for App {
 }
 
 impl App {
-    /// Over a backend; with keys, only those who have one may ask.
-    pub fn new(backend: Arc<dyn Backend>, keys: Option<Keys>, phase: Phase) -> Self {
+    /// Over a backend; with keys, only those who have one may ask. `local` says that it listens on the loopback.
+    pub fn new(backend: Arc<dyn Backend>, keys: Option<Keys>, local: bool, phase: Phase) -> Self {
         Self {
             backend,
+            // A key is proof enough.
+            local: local && keys.is_none(),
             keys,
             phase,
             checks: Semaphore::new(CHECKS_MAX),
@@ -89,6 +93,17 @@ impl App {
             .fallback(nothing_here)
             .method_not_allowed_fallback(wrong_method)
             .with_state(app)
+    }
+
+    /// A page of another site can have its own name resolve to the loopback, and then its scripts may talk to us as if we
+    /// were that site; but they cannot hide the name that they use.
+    fn host(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+        let host = headers.get(HOST).map(|value| value.to_str().unwrap_or_default());
+        if !self.local || host.is_none_or(is_loopback) {
+            return Ok(());
+        }
+        let message = "this server listens on the loopback, and answers to no other name";
+        Err(ApiError::new(StatusCode::MISDIRECTED_REQUEST, "wrong_host", message))
     }
 
     fn client(&self, headers: &HeaderMap, peer: Option<Peer>) -> Result<Client, ApiError> {
@@ -148,6 +163,16 @@ impl App {
     }
 }
 
+/// Whether a Host header names this machine itself, with or without a port.
+fn is_loopback(host: &str) -> bool {
+    let name = match host.strip_prefix('[') {
+        Some(rest) => rest.split(']').next().unwrap_or_default(),
+        None => host.split(':').next().unwrap_or_default(),
+    };
+    name.eq_ignore_ascii_case("localhost")
+        || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
 /// The body of a request, if it is JSON, not too long, and comes in time.
 async fn read(request: Request) -> Result<Bytes, ApiError> {
     let kind = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -184,7 +209,8 @@ async fn known(
     mut request: Request,
     next: Next,
 ) -> Response {
-    match app.client(request.headers(), peer.map(|Extension(peer)| peer)) {
+    let peer = peer.map(|Extension(peer)| peer);
+    match app.host(request.headers()).and_then(|()| app.client(request.headers(), peer)) {
         Err(error) => error.into_response(),
         Ok(client) => {
             request.extensions_mut().insert(client);

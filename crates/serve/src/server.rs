@@ -5,6 +5,7 @@
 //! is withdrawn, and its clients are told; what is then still open is cut.
 
 use crate::limits::{CONNECTIONS_MAX, CUT_AFTER, DRAIN_MAX, HEADERS_BYTES_MAX, HEADERS_TIME_MAX};
+use crate::patience::Patience;
 use crate::phase::Stages;
 use crate::routes::Peer;
 use axum::Router;
@@ -52,7 +53,7 @@ pub async fn serve(listener: TcpListener, router: Router, stages: Stages, stop: 
             request.extensions_mut().insert(peer);
             router.clone().oneshot(request)
         });
-        let connection = graceful.watch(http.serve_connection(TokioIo::new(stream), service));
+        let connection = graceful.watch(http.serve_connection(TokioIo::new(Patience::with(stream)), service));
         tasks.spawn(async move {
             // How a client's connection breaks is the client's affair.
             let _ = connection.await;

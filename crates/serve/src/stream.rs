@@ -25,7 +25,7 @@ const DONE: &str = "[DONE]";
 #[derive(Debug)]
 pub struct Course {
     /// Its events.
-    pub flow: Flow,
+    pub flow: Box<dyn Flow>,
     /// Its samples so far.
     pub tally: Tally,
     /// Judge of the samples.
@@ -56,21 +56,21 @@ impl Course {
             Some(Event::Ended(ending)) => Step::Over(ending),
             Some(event) => {
                 let pieces = self.tally.take(&event);
-                self.judge(&event);
+                self.judge(&event).await;
                 Step::Pieces(pieces)
             }
         }
     }
 
     /// Judge a sample that came to its own end.
-    fn judge(&mut self, event: &Event) {
+    async fn judge(&mut self, event: &Event) {
         let Event::SampleEnded { sample, finish: Finish::EndOfText | Finish::Stop | Finish::Length } = event
         else {
             return;
         };
         if let Some(judge) = &self.judge {
             let passed = judge.verify(self.tally.text(*sample), &Judge::default()).passed;
-            self.flow.judged(*sample, passed);
+            self.flow.judged(*sample, passed).await;
         }
     }
 

@@ -12,7 +12,7 @@ pub fn check(param: &str, text: &str) -> Result<(), ApiError> {
         None => Ok(()),
         Some(c) => {
             let message = format!("{param} contains the control character U+{:04X}", c as u32);
-            Err(ApiError::field(param, "control_character", message))
+            Err(ApiError::field(param, "unsuitable_text", message))
         }
     }
 }
