@@ -2,6 +2,10 @@
 //!
 //! After a step that failed or was stopped in the middle, llama.cpp may hold part of the batch; every sequence
 //! is then cut back to where it was, and the step can be tried again.
+//!
+//! A sample that comes from elsewhere brings the tokens it has emitted. As one prefill they are in memory soonest, but a
+//! matrix kernel for many rows sums in another order than the one for a single row, and the last bits differ; sampling can
+//! turn that into other text. A request with `replay` feeds them one in a step, between those that decode.
 
 use super::job::Purpose;
 use super::prefix::Entry;
@@ -72,7 +76,10 @@ impl<B: Backend, C: Clock> Stepper<B, C> {
             if let Some(trunk) = &job.trunk {
                 lanes.push((Lane::Trunk(j), Demand { pending: trunk.tokens.len() - trunk.fed }));
             }
-            let pending = (0..job.samples.len()).map(|s| (s, job.pending(s))).filter(|&(_, n)| n > 0);
+            // A replayed token is a row of its own step, as it was where it was drawn.
+            let most = if job.request().is_some_and(|r| r.replay) { 1 } else { usize::MAX };
+            let pending =
+                (0..job.samples.len()).map(|s| (s, job.pending(s).min(most))).filter(|&(_, n)| n > 0);
             lanes.extend(pending.map(|(s, pending)| (Lane::Sample(j, s), Demand { pending })));
         }
         lanes
@@ -163,7 +170,9 @@ impl<B: Backend, C: Clock> Stepper<B, C> {
         let tokens_max = self.jobs[j].request().map_or(0, |r| r.tokens_max) as usize;
         let mut live = Vec::new();
         for s in 0..self.jobs[j].samples.len() {
-            if self.jobs[j].samples[s].emitted.len() >= tokens_max {
+            if let Some(which) = self.jobs[j].samples[s].stopped {
+                self.finish(j, s, FinishReason::Stop(which));
+            } else if self.jobs[j].samples[s].emitted.len() >= tokens_max {
                 self.finish(j, s, FinishReason::Length);
             } else if self.jobs[j].samples[s].finished.is_none() {
                 live.push(s);
