@@ -5,8 +5,8 @@
 
 use crate::compare::CompareArguments;
 use crate::coverage::CoverageArguments;
-use crate::serve::ServeArguments;
 use crate::journal::JournalArguments;
+use crate::serve::ServeArguments;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use qeil_engine::spec::WeightFormat;
 use qeil_model::write::synth::Quantisation;

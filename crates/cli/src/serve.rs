@@ -93,8 +93,7 @@ pub async fn serve(arguments: ServeArguments, stop: impl Future<Output = ()>) ->
     let keys = arguments.api_key_file.as_deref().map(Keys::read).transpose()?;
     // Before anything is loaded: a port that is taken should be told at once.
     let address = SocketAddr::new(arguments.host, arguments.port);
-    let listener =
-        TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
+    let listener = TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))?;
     let address = listener.local_addr()?;
     tokio::pin!(stop);
     let started = tokio::select! {

@@ -106,7 +106,8 @@ fn place(device: &DeviceEntry, gpus: &[Gpu]) -> Option<usize> {
         return Some(0);
     }
     let ordinal = device.name.trim_start_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(0);
-    let known = gpu::named(gpus, &device.description, ordinal).or(gpu::named(gpus, &device.description, 0))?;
+    let known =
+        gpu::named(gpus, &device.description, ordinal).or(gpu::named(gpus, &device.description, 0))?;
     gpus.iter().position(|gpu| std::ptr::eq(gpu, known)).map(|at| at + 1)
 }
 
@@ -201,7 +202,8 @@ mod tests {
             (&[0, 1], 3, None),
         ];
         for (cpus, parts, expected) in cases {
-            let expected = expected.map(|shares| shares.iter().map(|share| share.to_vec()).collect::<Vec<_>>());
+            let expected =
+                expected.map(|shares| shares.iter().map(|share| share.to_vec()).collect::<Vec<_>>());
             assert_eq!(shares(cpus, parts).ok(), expected, "{cpus:?} in {parts}");
         }
     }

@@ -82,7 +82,9 @@ fn openais_client_is_content() {
     };
     let home = Home::new();
     let server = Server::start(&home, &["--sequences", "4", "--queue", "1"]);
-    for word in ["serving tiny", "random weights", "CPU: ", "heat is not guarded", "energy is ", "journal.sqlite"] {
+    for word in
+        ["serving tiny", "random weights", "CPU: ", "heat is not guarded", "energy is ", "journal.sqlite"]
+    {
         // A machine with a sensor is guarded instead.
         let guarded = word == "heat is not guarded" && server.said.contains("guarded at");
         assert!(guarded || server.said.contains(word), "it does not say {word:?}: {}", server.said);
@@ -101,7 +103,11 @@ fn two_engines_share_the_work_and_end_with_the_server() {
     let cpus = std::thread::available_parallelism().unwrap().get();
     let parts = if cpus > 1 { "2" } else { "1" };
     let server = Server::start(&home, &["--split-cpu", parts, "--goal", "latency"]);
-    assert!(cpus == 1 || (server.said.contains("CPU/0: ") && server.said.contains("CPU/1: ")), "{}", server.said);
+    assert!(
+        cpus == 1 || (server.said.contains("CPU/0: ") && server.said.contains("CPU/1: ")),
+        "{}",
+        server.said
+    );
     // A request in flight when the end comes: it is answered, or its connection ends; nothing hangs.
     let mut stream = TcpStream::connect(server.address()).unwrap();
     let body = r#"{"model": "tiny", "messages": [{"role": "user", "content": "a"}], "max_tokens": 300, "n": 8, "stream": true}"#;
