@@ -156,7 +156,7 @@ async fn start(arguments: &ServeArguments) -> Result<(Served, About)> {
             "{} ({}, {})",
             model.id,
             table::parameters(facts.parameters),
-            if facts.weightless { "random weights: its answers mean nothing" } else { &facts.quantisation }
+            if facts.weightless { "random weights: its answers mean nothing" } else { facts.quantisation.as_str() }
         ),
         devices: Vec::new(),
         energy: Vec::new(),

@@ -138,6 +138,10 @@ pub struct Extension {
 /// 400 with the path of what is wrong.
 pub fn parse(bytes: &[u8]) -> Result<ChatRequest, ApiError> {
     check_depth(bytes)?;
+    // serde would take an array for an object whose fields have no names.
+    if bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'[') {
+        return Err(ApiError::new(StatusCode::BAD_REQUEST, "invalid_type", "the body must be a JSON object"));
+    }
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let request = serde_path_to_error::deserialize(&mut reader).map_err(|error| explain(&error))?;
     reader.end().map_err(|_| not_json("there is something after the JSON document"))?;
