@@ -8,16 +8,19 @@
 //! |---|---|
 //! | `control/requests.rs` | the life of a request: admission, tokens, ends, exactly one outcome |
 //! | `control/devices.rs` | the life of a device: up, down, probes, readings, silence |
+//! | `control/guarding.rs` | heat, slowness, health and the power cap, and what they do to work in flight |
 //! | `control/dispatch.rs` | placing what waits |
 
 mod devices;
 mod dispatch;
+mod guarding;
 mod requests;
 
 use crate::admission::{Queue, tokens_per_s};
 use crate::config::{Config, DeviceId};
 use crate::event::{Input, JobId, Output, RequestId};
 use crate::faults::Course;
+use crate::health::Health;
 use crate::heat::Guard;
 use crate::journal::{Decision, Kind};
 use crate::speed::Speed;
@@ -34,7 +37,15 @@ pub const REPLAN_S: f64 = 0.5;
 struct Device {
     course: Course,
     guard: Option<Guard>,
+    health: Health,
     speed: Speed,
+    /// The heat state that was told last.
+    heat: HeatState,
+    /// Since when it is hot or far too slow, seconds.
+    hot_since_s: Option<f64>,
+    slow_since_s: Option<f64>,
+    /// When its work was last moved away for softness, seconds.
+    left_s: f64,
     /// Samples on it.
     sequences: u32,
     /// Tokens set aside on it.
@@ -78,7 +89,12 @@ impl Control {
         let device = |device: &crate::config::DeviceConfig| Device {
             course: Course::default(),
             guard: device.thermal.map(|limits| Guard::new(limits, device.profile.idle_w, full_w(device))),
+            health: Health::default(),
             speed: Speed::default(),
+            heat: HeatState::Nominal,
+            hot_since_s: None,
+            slow_since_s: None,
+            left_s: f64::NEG_INFINITY,
             sequences: 0,
             held_tokens: 0,
             prefill_tokens: 0,
@@ -145,6 +161,9 @@ impl Control {
             if device.sequences > 0 && device.course.serves() {
                 wake_s = wake_s.min(self.silent_until_s(i));
             }
+            if let Some(guard) = &device.guard {
+                wake_s = wake_s.min(guard.wake_s());
+            }
         }
         wake_s.is_finite().then_some(wake_s.max(self.now_s))
     }
@@ -154,12 +173,12 @@ impl Control {
         let view = |(i, device): (usize, &Device)| DeviceView {
             device: DeviceId(i as u16),
             standing: device.course.standing(),
-            heat: device.guard.as_ref().map_or(HeatState::Nominal, Guard::state),
+            heat: device.heat,
             temperature_c: device.guard.as_ref().and_then(Guard::temperature_c),
-            sensor_believed: true,
+            sensor_believed: device.guard.as_ref().is_none_or(Guard::believed),
             duty: device.duty as f32,
             load_share: device.course.load_share(self.now_s),
-            health: 1.0,
+            health: device.health.score(),
             slowness: device.speed.slowness(),
             sequences: device.sequences,
             tokens_held: device.held_tokens,

@@ -1,38 +1,309 @@
 //! The guard of one device's temperature.
+//!
+//! It lets the device compute just so much that its temperature, by the fitted model, comes near the guard temperature
+//! and never over it: the slope allowed is what is left to the target over a horizon of some seconds. Near the target that
+//! is a slow approach, far below it no limit at all. A slope is asked of the model at the duty in force and not of its
+//! constants one by one, so an error in them costs speed of adjustment and not safety; and a rise of the duty is computed
+//! with the heating that the model holds, a cut with less, so that both err to the cool side.
+//!
+//! What is believed of the temperature is the model's prediction, pulled towards each believed reading. Between readings,
+//! and while a sensor repeats itself or fails, the prediction goes on alone and keeps acting. A sensor that is not
+//! believed counts as hot: least duty.
+//!
+//! The **duty acts at once**. The **state** that is shown has hysteresis and stays for a while, so that it can be read.
 
 use crate::config::ThermalLimits;
 use crate::event::Reading;
+use crate::sensor::{Sensor, Verdict};
+use crate::thermal::Fit;
 use crate::view::HeatState;
+
+/// Least duty: a device that only just lives. Not zero, since samples on it must not stop for good.
+pub const DUTY_MIN: f64 = 0.05;
+/// Duty before anything is known.
+pub const DUTY_FIRST: f64 = 0.3;
+/// Most by which the duty rises in a second, before and after the fit has seen a few stretches.
+const DUTY_RISE_PER_S: (f64, f64) = (0.05, 0.15);
+/// Stretches after which the fit is more than a guess.
+const STRETCHES_MIN: u32 = 3;
+/// Degrees under the guard temperature that the duty aims at: what a late reading costs on a device that heats by 1.6
+/// degrees a second.
+const MARGIN_C: f64 = 1.5;
+/// Most degrees that the margin grows with the scatter of the readings.
+const SCATTER_MAX_C: f64 = 3.0;
+/// Seconds within which the target may be reached: some periods of a sensor, so that several readings can correct.
+const HORIZON_S: f64 = 6.0;
+/// Share of a surprise of a reading that is believed to be true.
+const GAIN: f64 = 0.6;
+/// A cut of the duty reckons with this share of the fitted heating, or once more this share where that is beyond so many
+/// degrees a second: a fit that has only seen rest still holds the prior's fast heating.
+const CUT_SHARE: f64 = 0.5;
+const CUT_HEATING_C_PER_S: f64 = 1.0;
+/// A stretch for the fit ends after so many degrees, but not before so many seconds, and after so many at the latest.
+const STRETCH_C: f64 = 1.0;
+const STRETCH_S: (f64, f64) = (2.0, 8.0);
+/// While a sensor repeats itself and the model has moved further than this, nothing is learnt from it.
+const LEARN_EXCURSION_C: f64 = 2.0;
+/// Seconds that a state stays at least: the safety contract's.
+pub const DWELL_S: f64 = 10.0;
+/// Degrees: warm begins so far under the guard, critical so far over it, and a cooler state needs so much more.
+const WARM_C: f64 = 10.0;
+const CRITICAL_C: f64 = 1.0;
+const HYSTERESIS_C: f64 = 3.0;
+/// Share of a full duty from which on nothing is held back.
+const UNLIMITED: f64 = 0.99;
 
 /// The guard.
 #[derive(Debug, Clone)]
 pub struct Guard {
-    temperature_c: Option<f64>,
+    limits: ThermalLimits,
+    /// Watts that power is counted in: the device's full power by its profile.
+    unit_w: f64,
+    idle_p: f64,
+    /// Full power as observed, in units.
+    full_p: f64,
+    sensor: Sensor,
+    fit: Option<Fit>,
+    believed_c: f64,
+    scatter_c: f64,
+    /// The stretch that is being observed: since when, from which temperature, power so far (units × seconds).
+    stretch: Option<(f64, f64)>,
+    stretch_energy: f64,
+    /// Power since the last reading, and how long it was busy of it.
+    energy: f64,
+    busy_s: f64,
+    span_s: f64,
+    busy_last: bool,
+    passed_s: Option<f64>,
+    wanted: f64,
+    duty: f64,
+    state: HeatState,
+    state_since_s: f64,
 }
 
 impl Guard {
-    /// A guard that knows nothing yet.
-    pub fn new(_limits: ThermalLimits, _idle_w: f64, _full_w: f64) -> Self {
-        Self { temperature_c: None }
+    /// A guard that knows nothing yet of a device with this idle and full power.
+    pub fn new(limits: ThermalLimits, idle_w: f64, full_w: f64) -> Self {
+        let unit_w = if full_w.is_finite() && full_w > 0.0 { full_w } else { 1.0 };
+        Self {
+            limits,
+            unit_w,
+            idle_p: (idle_w / unit_w).clamp(0.0, 0.95),
+            full_p: 1.0,
+            sensor: Sensor::default(),
+            fit: None,
+            believed_c: f64::NAN,
+            scatter_c: 0.0,
+            stretch: None,
+            stretch_energy: 0.0,
+            energy: 0.0,
+            busy_s: 0.0,
+            span_s: 0.0,
+            busy_last: false,
+            passed_s: None,
+            wanted: 1.0,
+            duty: DUTY_FIRST,
+            state: HeatState::Nominal,
+            state_since_s: f64::NEG_INFINITY,
+        }
     }
 
-    /// The sensor was read.
-    pub fn sensed(&mut self, _now_s: f64, reading: &Reading) {
-        self.temperature_c = reading.temperature_c;
+    /// Time has passed, in which the device computed at the duty in force or had nothing to do.
+    pub fn pass(&mut self, now_s: f64, busy: bool) {
+        let Some(passed_s) = self.passed_s else {
+            self.passed_s = Some(now_s);
+            self.sensor.begin(now_s);
+            return;
+        };
+        let seconds = now_s - passed_s;
+        if seconds <= 0.0 {
+            return;
+        }
+        self.passed_s = Some(now_s);
+        self.busy_last = busy;
+        let p = self.power(busy);
+        self.energy += p * seconds;
+        self.span_s += seconds;
+        if busy {
+            self.busy_s += seconds;
+        }
+        if let Some(fit) = &self.fit {
+            self.believed_c = fit.after_c(self.believed_c, p, seconds).clamp(-40.0, 200.0);
+        }
+        self.sensor.tick(now_s);
+        self.adjust(now_s, seconds);
     }
 
-    /// What it believes the temperature to be.
+    /// Power in units, by what the device does.
+    fn power(&self, busy: bool) -> f64 {
+        if busy { self.idle_p + (self.full_p - self.idle_p) * self.duty } else { self.idle_p }
+    }
+
+    /// The sensor was read. [`Guard::pass`] comes first.
+    pub fn sensed(&mut self, now_s: f64, reading: &Reading) {
+        let mean_p = if self.span_s > 0.0 { self.energy / self.span_s } else { self.idle_p };
+        let told = reading.power_w.filter(|power_w| power_w.is_finite() && *power_w >= 0.0);
+        let p = told.map_or(mean_p, |power_w| (power_w / self.unit_w).min(4.0));
+        let busy = self.busy_s > 0.5 * self.span_s;
+        if told.is_some() && busy {
+            // What full power would be, from the power at this duty.
+            let full = self.idle_p + (p - self.idle_p) / self.duty;
+            self.full_p += 0.05 * (full.clamp(self.idle_p + 0.1, 2.0) - self.full_p);
+        }
+        self.stretch_energy += p * self.span_s;
+        let possible_c = self.fit.as_ref().map(|fit| {
+            let seconds = self.span_s.max(0.1);
+            let cold = fit.after_c(self.believed_c, 0.0, seconds).min(self.believed_c);
+            let hot = fit.after_c(self.believed_c, self.full_p.max(1.0), seconds).max(self.believed_c);
+            (cold, hot)
+        });
+        let excursion_c = reading.temperature_c.map_or(0.0, |value| self.believed_c - value);
+        match self.sensor.judge(now_s, reading.temperature_c, possible_c, excursion_c, busy) {
+            Verdict::Fresh => self.correct(now_s, reading.temperature_c.unwrap_or(self.believed_c), p, true),
+            Verdict::Equal => self.correct(now_s, reading.temperature_c.unwrap_or(self.believed_c), p, false),
+            Verdict::Bad => self.stretch = None,
+        }
+        (self.energy, self.busy_s, self.span_s) = (0.0, 0.0, 0.0);
+        self.adjust(now_s, 0.0);
+    }
+
+    /// Pulls what is believed towards a reading, and learns from the stretch that it ends.
+    fn correct(&mut self, now_s: f64, value_c: f64, p: f64, fresh: bool) {
+        let Some(fit) = &mut self.fit else {
+            self.fit = Some(Fit::new(value_c, p));
+            self.believed_c = value_c;
+            self.stretch = Some((now_s, value_c));
+            self.stretch_energy = 0.0;
+            return;
+        };
+        let surprise = value_c - self.believed_c;
+        if fresh {
+            self.believed_c += GAIN * surprise;
+            self.scatter_c += 0.1 * (surprise.abs() - self.scatter_c);
+        } else if surprise > 0.0 {
+            self.believed_c = value_c;
+        }
+        match self.stretch {
+            Some((since_s, from_c)) => {
+                let seconds = now_s - since_s;
+                let over = seconds >= STRETCH_S.0 && (value_c - from_c).abs() >= STRETCH_C;
+                if !over && seconds < STRETCH_S.1 {
+                    return;
+                }
+                if fresh || surprise.abs() <= LEARN_EXCURSION_C {
+                    fit.learn(from_c, value_c, seconds, self.stretch_energy / seconds);
+                }
+                self.stretch = Some((now_s, value_c));
+                self.stretch_energy = 0.0;
+            }
+            None => {
+                self.stretch = Some((now_s, value_c));
+                self.stretch_energy = 0.0;
+            }
+        }
+    }
+
+    /// Chooses the duty and the state.
+    fn adjust(&mut self, now_s: f64, seconds: f64) {
+        self.wanted = self.wanted_duty();
+        let tried = self.fit.as_ref().is_some_and(|fit| fit.stretches() >= STRETCHES_MIN);
+        let rise = if tried { DUTY_RISE_PER_S.1 } else { DUTY_RISE_PER_S.0 };
+        let highest = if self.fit.is_some() { self.duty + rise * seconds } else { DUTY_FIRST.min(self.duty) };
+        self.duty = self.wanted.min(highest).clamp(DUTY_MIN, 1.0);
+        let next = self.next_state();
+        if next != self.state && now_s - self.state_since_s >= DWELL_S {
+            self.state = next;
+            self.state_since_s = now_s;
+        }
+    }
+
+    /// The duty that keeps the prediction under the target.
+    fn wanted_duty(&self) -> f64 {
+        if !self.sensor.believed() {
+            return DUTY_MIN;
+        }
+        let Some(fit) = &self.fit else { return DUTY_FIRST };
+        let allowed = (self.target_c() - self.believed_c) / HORIZON_S;
+        let p = self.power(true);
+        let spare = allowed - fit.slope(p, self.believed_c);
+        let heating = if spare >= 0.0 {
+            fit.heating_c_per_s()
+        } else {
+            let heating = fit.heating_c_per_s();
+            CUT_SHARE * heating.min(CUT_HEATING_C_PER_S.max(CUT_SHARE * heating))
+        };
+        let duty = (p + spare / heating - self.idle_p) / (self.full_p - self.idle_p).max(0.05);
+        duty.clamp(DUTY_MIN, 1.0)
+    }
+
+    /// The temperature that the duty aims at, degrees.
+    pub fn target_c(&self) -> f64 {
+        self.limits.guard_c() - MARGIN_C - self.scatter_c.min(SCATTER_MAX_C)
+    }
+
+    fn next_state(&self) -> HeatState {
+        let guard_c = self.limits.guard_c();
+        let over = self.believed_c - guard_c;
+        let held = |state: HeatState| if self.state >= state { HYSTERESIS_C } else { 0.0 };
+        if !self.sensor.believed() || over >= CRITICAL_C - held(HeatState::Critical) {
+            return HeatState::Critical;
+        }
+        if self.fit.is_none() {
+            return HeatState::Nominal;
+        }
+        if self.wanted < UNLIMITED || (self.state >= HeatState::Throttled && self.duty < UNLIMITED) {
+            return HeatState::Throttled;
+        }
+        if over >= -WARM_C - held(HeatState::Warm) { HeatState::Warm } else { HeatState::Nominal }
+    }
+
+    /// What it believes the temperature to be, degrees; missing before the first reading.
     pub fn temperature_c(&self) -> Option<f64> {
-        self.temperature_c
+        self.fit.is_some().then_some(self.believed_c)
     }
 
-    /// Share of the time that the device may compute.
+    /// Where full work at the duty in force leads, degrees; missing before the first reading.
+    pub fn steady_c(&self) -> Option<f64> {
+        self.fit.as_ref().map(|fit| fit.steady_c(self.power(true)))
+    }
+
+    /// Degrees a second by which it warms with what it does now; 0 before the first reading.
+    pub fn warming_c_per_s(&self) -> f64 {
+        self.fit.as_ref().map_or(0.0, |fit| fit.slope(self.power(self.busy_last), self.believed_c))
+    }
+
+    /// Share of the time that the device may compute, in (0, 1].
     pub fn duty(&self) -> f64 {
-        1.0
+        self.duty
     }
 
-    /// How hot it is.
+    /// How hot it is, as shown.
     pub fn state(&self) -> HeatState {
-        HeatState::Nominal
+        self.state
+    }
+
+    /// Whether it is over its guard temperature or blind, now: work should go elsewhere.
+    pub fn hot(&self) -> bool {
+        !self.sensor.believed() || self.believed_c >= self.limits.guard_c() + CRITICAL_C
+    }
+
+    /// Whether its sensor is believed.
+    pub fn believed(&self) -> bool {
+        self.sensor.believed()
+    }
+
+    /// Why its sensor is not believed.
+    pub fn disbelief(&self) -> &'static str {
+        self.sensor.reason()
+    }
+
+    /// When time alone changes something, seconds: the sensor falls silent.
+    pub fn wake_s(&self) -> f64 {
+        if self.sensor.believed() { self.sensor.stale_at_s() } else { f64::INFINITY }
+    }
+
+    /// Degrees left to the guard temperature; missing before the first reading.
+    pub fn headroom_c(&self) -> Option<f64> {
+        self.temperature_c().map(|temperature_c| self.limits.guard_c() - temperature_c)
     }
 }

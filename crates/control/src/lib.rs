@@ -15,8 +15,13 @@
 //! | [`admission`] | who is let in, who goes first, when to come again |
 //! | [`placement`] | which device a sample goes to |
 //! | [`faults`] | the course of a device between gone and serving |
+//! | [`health`] | how well a device does, and trends that warn |
 //! | [`heat`] | the guard of a device's temperature |
+//! | [`thermal`] | the first-order model of a temperature, fitted while it runs |
+//! | [`sensor`] | whether a temperature sensor can be believed |
 //! | [`speed`] | how fast a device is against its profile |
+//! | [`input`] | what a text, a pattern or a grammar may not be |
+//! | [`replay`] | the state of any moment, from the journal |
 //! | [`view`] | what the loop shows of itself |
 
 pub mod admission;
@@ -24,10 +29,15 @@ pub mod config;
 pub mod control;
 pub mod event;
 pub mod faults;
+pub mod health;
 pub mod heat;
+pub mod input;
 pub mod journal;
 pub mod placement;
+pub mod replay;
+pub mod sensor;
 pub mod speed;
+pub mod thermal;
 pub mod view;
 mod work;
 

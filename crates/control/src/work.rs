@@ -56,8 +56,10 @@ pub struct Live {
     pub waiting: u32,
     /// Whether any was placed yet.
     pub begun: bool,
-    /// No device could take it in this pass of placement.
+    /// The pass of placement in which no device could take it.
     pub passed_over: u64,
+    /// The last pass in which samples of it would rather wait, and how many.
+    pub deferred: (u64, u32),
 }
 
 impl Live {
@@ -74,6 +76,7 @@ impl Live {
             waiting: request.samples,
             begun: false,
             passed_over: 0,
+            deferred: (0, 0),
             request,
         }
     }

@@ -2,7 +2,7 @@
 
 use super::{Control, id_of, reading};
 use crate::config::DeviceId;
-use crate::event::{DownCause, JobId, Output, Reading};
+use crate::event::{DownCause, JobId, Output};
 use crate::faults::{Jobs, Order, Turn, hang_after_s};
 use crate::journal::Kind;
 use crate::work::At;
@@ -45,17 +45,10 @@ impl Control {
         self.take_turn(i, turn);
     }
 
-    pub(super) fn sensed(&mut self, device: DeviceId, reading: &Reading) {
-        let Some(i) = self.index(device) else { return };
-        let now_s = self.now_s;
-        if let Some(guard) = &mut self.devices[i].guard {
-            guard.sensed(now_s, reading);
-        }
-    }
-
     pub(super) fn driver_event(&mut self, device: DeviceId, what: &str) {
         let Some(i) = self.index(device) else { return };
         let many = self.devices[i].course.reset(self.now_s);
+        self.devices[i].health.driver_event(self.now_s);
         self.decide(Kind::Warned, Some(i), None, format!("its driver says: {what}"), Vec::new());
         if many && self.devices[i].course.serves() && self.others_serve(i) {
             let draw = self.random.uniform();
@@ -69,6 +62,7 @@ impl Control {
     /// A sample ended on the device by itself, or the engine failed on it.
     pub(super) fn sample_told(&mut self, i: usize, failed: bool) {
         let many = self.devices[i].course.sample_ended(failed);
+        self.devices[i].health.sample_ended(failed);
         if !many || !self.devices[i].course.serves() {
             return;
         }
@@ -102,7 +96,8 @@ impl Control {
         let device = &mut self.devices[i];
         let idle = device.sequences == 0;
         device.speed.pass(now_s, !idle, device.duty);
-        if !idle && device.course.serves() && now_s >= self.silent_until_s(i) {
+        self.guard_time(i);
+        if !idle && self.devices[i].course.serves() && now_s >= self.silent_until_s(i) {
             let draw = self.random.uniform();
             let silent_s = now_s - self.devices[i].progress_s;
             let reason = format!("no sign of it for {silent_s:.1} s");

@@ -1,8 +1,8 @@
 //! Placing what waits: whose turn it is by the queue, where to by the offers of the devices.
 //!
 //! One pass walks the waiting samples in the order of their turns and asks every device that takes work for an offer. A
-//! request whose sample would rather wait is passed over for the rest of the pass, so a pass places at most what the
-//! devices hold and looks at each request at most once beyond that. Samples of one request that start together on one
+//! sample that would rather wait is booked ahead of those behind it, which may then find a slower device worth it; a
+//! request all of whose samples would wait is passed over for the rest of the pass. Samples of one request that start together on one
 //! device are one job and share its prefill.
 
 use super::{Control, REPLAN_S, id_of, reading};
@@ -14,6 +14,8 @@ use crate::work::{At, Job, Live, Seat};
 
 /// Samples placed in one pass: more than any pass needs, so that a step stays short whatever comes.
 const PASS_MAX: usize = 1024;
+/// Samples of one request that are asked in one pass where they would rather wait: more would hardly ever start.
+const DEFERRED_MAX: u32 = 64;
 /// Least duty that predictions reckon with.
 const DUTY_MIN: f64 = 0.01;
 
@@ -104,8 +106,9 @@ impl Control {
         };
         let at_once = offers[i].is_some_and(|offer| offer.at_once);
         if !at_once {
-            candidates[i].ahead_tokens += u64::from(ask.tokens) * u64::from(live.waiting);
-            self.pass_over(id);
+            // It waits for this device, and those behind it see that.
+            candidates[i].ahead_tokens += u64::from(ask.tokens);
+            self.defer(id);
             return;
         }
         let resume = Resume { sample: index as u32, emitted: sample.emitted };
@@ -134,6 +137,16 @@ impl Control {
     fn pass_over(&mut self, id: RequestId) {
         let pass = self.pass;
         if let Some(live) = self.live.get_mut(&id) {
+            live.passed_over = pass;
+        }
+    }
+
+    /// One more sample of a request would rather wait; the request is passed over when all would, or enough of them.
+    fn defer(&mut self, id: RequestId) {
+        let pass = self.pass;
+        let Some(live) = self.live.get_mut(&id) else { return };
+        live.deferred = if live.deferred.0 == pass { (pass, live.deferred.1 + 1) } else { (pass, 1) };
+        if live.deferred.1 >= live.waiting.min(DEFERRED_MAX) {
             live.passed_over = pass;
         }
     }
@@ -217,6 +230,7 @@ impl Control {
 
     /// The devices that take work, as placement sees them.
     fn candidates(&self) -> Vec<Candidate> {
+        let cool = self.a_cool_device_takes_work();
         let total_w: f64 = (0..self.devices.len()).map(|i| self.predicted_w(i, 0)).sum();
         let nothing_runs = self.jobs.is_empty();
         let mut candidates = Vec::with_capacity(self.devices.len());
@@ -224,10 +238,16 @@ impl Control {
             if !device.course.takes_work(self.now_s) || self.now_s < device.full_until_s {
                 continue;
             }
+            // Over its guard temperature or blind, it only takes what no other can.
+            if cool && self.is_hot(i) {
+                continue;
+            }
             let config = &self.config.devices[i];
             let most = f64::from(config.sequences_max) * device.course.load_share(self.now_s);
             let more_w = self.predicted_w(i, 1) - self.predicted_w(i, 0);
-            let over_cap = self.config.power_cap_w.is_some_and(|cap_w| total_w + more_w > cap_w);
+            // What a busy device draws more is held down by its duty.
+            let over_cap = device.sequences == 0
+                && self.config.power_cap_w.is_some_and(|cap_w| total_w + more_w > cap_w);
             let places = (most as u32).max(1).saturating_sub(device.sequences);
             let left = || self.jobs.values().filter(|job| job.device == id_of(i)).flat_map(|job| &job.seats);
             candidates.push(Candidate {
@@ -244,7 +264,7 @@ impl Control {
                 ),
                 ahead_tokens: 0,
                 stretch: device.speed.slowness() / device.duty.max(DUTY_MIN),
-                doubt: 1.0,
+                doubt: if self.config.guarded { 1.0 / device.health.score() } else { 1.0 },
                 more_w,
             });
         }
@@ -254,16 +274,25 @@ impl Control {
     /// Watts that a device is predicted to draw with so many sequences more.
     pub(super) fn predicted_w(&self, i: usize, more: u32) -> f64 {
         let device = &self.devices[i];
-        let profile = &self.config.devices[i].profile;
-        let sequences = device.sequences + more;
-        if sequences == 0 {
-            return profile.idle_w;
+        if device.sequences + more == 0 {
+            return self.config.devices[i].profile.idle_w;
         }
+        let (idle_w, busy_w) = self.watts(i, device.sequences + more, device.prefill_tokens > 0 || more > 0);
+        idle_w + (busy_w - idle_w) * device.duty
+    }
+
+    /// Watts of a device at rest, and with what it holds (or one sequence) at full duty.
+    pub(super) fn idle_and_busy_w(&self, i: usize) -> (f64, f64) {
+        let device = &self.devices[i];
+        self.watts(i, device.sequences.max(1), device.sequences == 0 || device.prefill_tokens > 0)
+    }
+
+    fn watts(&self, i: usize, sequences: u32, prefills: bool) -> (f64, f64) {
+        let profile = &self.config.devices[i].profile;
         let ratio = |joules: f64, seconds: f64| if seconds > 0.0 { joules / seconds } else { 0.0 };
         let decode_w = ratio(profile.decode_step_j(sequences), profile.decode_step_s(sequences));
         let prefill_w = ratio(profile.prefill_j_per_token, profile.prefill_s_per_token);
-        let prefills = device.prefill_tokens > 0 || more > 0;
         let busy_w = if prefills { decode_w.max(prefill_w) } else { decode_w };
-        profile.idle_w + (busy_w - profile.idle_w).max(0.0) * device.duty
+        (profile.idle_w, busy_w.max(profile.idle_w))
     }
 }

@@ -1,6 +1,6 @@
 //! What comes back: whole and in pieces, its order, its ends, the joules and the decisions.
 
-use crate::client::{chat, get, hello, hello_with, router};
+use crate::client::{chat, get, hello_with, router};
 use crate::toy::{STEP_S, Toy, WORD_J};
 use serde_json::{Value, json};
 
@@ -258,7 +258,8 @@ async fn without_a_device_nothing_is_served_and_ready_says_so() {
     let ready = get(&router, "/health/ready").await;
     assert_eq!((ready.status.as_u16(), &ready.json()["status"]), (503, &json!("no_device")));
     assert_eq!(ready.json()["devices"].as_array().unwrap().len(), 2);
-    let answer = chat(&router, &hello()).await;
+    // It may wait for a device that is on its way, but not for one that comes too late for it.
+    let answer = chat(&router, &hello_with(json!({"qeil": {"deadline_s": 0.2}}))).await;
     assert_eq!((answer.status.as_u16(), answer.code().as_str()), (503, "no_device"), "{answer:?}");
     assert!(answer.retry_after >= Some(1) && !answer.text.contains("/var"));
     assert_eq!(get(&router, "/health/live").await.status, 200);

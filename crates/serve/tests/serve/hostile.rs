@@ -50,6 +50,13 @@ fn without(field: &str) -> Value {
     body
 }
 
+/// A text of so many bytes without repetition.
+fn varied(bytes: usize) -> String {
+    let mut text: String = (0..bytes / 4).map(|i| format!("{i} ")).collect();
+    text.truncate(bytes);
+    text
+}
+
 #[tokio::test]
 async fn every_bad_body_has_its_error() {
     let long = "x".repeat(STOP_STRING_BYTES_MAX + 1);
@@ -134,6 +141,25 @@ async fn every_bad_body_has_its_error() {
             user(json!("a\u{1b}[2Jb")),
             "unsuitable_text",
             Some("messages[0].content"),
+        ),
+        (
+            "text that reads differently from what it is",
+            user(json!("a\u{202e}b")),
+            "unsuitable_text",
+            Some("messages[0].content"),
+        ),
+        (
+            "a wall of repetition",
+            user(json!("ab".repeat(4096))),
+            "unsuitable_text",
+            Some("messages[0].content"),
+        ),
+        ("a text that is too long", user(json!(varied(600_000))), "too_large", Some("messages[0].content")),
+        (
+            "a hidden stop string",
+            hello_with(json!({"stop": "a\u{2066}"})),
+            "unsuitable_text",
+            Some("stop[0]"),
         ),
         (
             "a control character in a part",
