@@ -179,18 +179,21 @@ fn explain(error: &serde_path_to_error::Error<serde_json::Error>) -> ApiError {
     if inner.is_syntax() || inner.is_eof() {
         return not_json(&format!("line {}, column {}", inner.line(), inner.column()));
     }
-    let path = match error.path().to_string().as_str() {
-        "." | "?" => None,
-        path => Some(echo(path)),
-    };
+    let path = Some(error.path().to_string()).filter(|path| !matches!(path.as_str(), "." | "?"));
     let said = inner.to_string();
     // serde's errors end with a position that means nothing to a client that never saw its own bytes.
     let said = said.rsplit_once(" at line ").map_or(said.as_str(), |(before, _)| before);
-    let named = said.split('`').nth(1).map(echo);
+    let named = said.split('`').nth(1);
     if said.starts_with("unknown field") {
-        let param = path.or(named).unwrap_or_default();
+        // The path of a field inside of a tagged object ends at the object.
+        let param = match (path, named) {
+            (Some(path), Some(named)) if !path.ends_with(named) => format!("{path}.{named}"),
+            (path, named) => path.or(named.map(Into::into)).unwrap_or_default(),
+        };
+        let param = echo(&param);
         return ApiError::field(&param, "unknown_parameter", format!("unknown parameter: {param}"));
     }
+    let (path, named) = (path.as_deref().map(echo), named.map(echo));
     if said.starts_with("missing field") {
         let named = named.unwrap_or_default();
         let param = path.map_or(named.clone(), |path| format!("{path}.{named}"));

@@ -63,7 +63,7 @@ async fn every_bad_body_has_its_error() {
     let biases: Value =
         (0..=LOGIT_BIAS_MAX).map(|i| (i.to_string(), json!(1))).collect::<serde_json::Map<_, _>>().into();
     let pattern = json!({"type": "regex", "pattern": "(a{1000}){1000}"});
-    let python = json!({"type": "python", "entry_point": "f", "tests": "assert f() == 1"});
+    let python = json!({"type": "python", "entry_point": "f", "prompt": "", "test": "assert f() == 1"});
     let cases: Vec<(&str, Value, &str, Option<&str>)> = vec![
         ("an array", json!([]), "invalid_type", None),
         ("a string", json!("hello"), "invalid_type", None),
@@ -318,6 +318,12 @@ async fn every_bad_body_has_its_error() {
             extension(json!({"until_pass": python})),
             "unsupported_value",
             Some("qeil.until_pass.type"),
+        ),
+        (
+            "an unknown field of a judge",
+            extension(json!({"until_pass": {"type": "regex", "pattern": "a", "flags": "i"}})),
+            "unknown_parameter",
+            Some("qeil.until_pass.flags"),
         ),
         (
             "an unknown judge",
