@@ -4,24 +4,29 @@
 //! message; the message that a device died is read before all others, so that its samples are on their way elsewhere
 //! before anything else is looked at.
 
-use crate::ask::{Answer, AnswerEvent, Ask, Decided, Report};
-use crate::device::{Device, End, Ended, JobEvent, JobEvents, Running};
+mod lives;
+
+pub(crate) use lives::Life;
+use lives::Slot;
+
+use crate::ask::{AnswerEvent, Ask, Decided, Report};
+use crate::device::{Device, End, JobEvent, JobEvents, Running};
 use crate::energy::Account;
 use crate::journal::Writer;
-use crate::ledger::Held;
+use crate::ledger::{Held, Reply};
 use crate::sense::Look;
 use crate::snapshot::{Reroute, Snapshot};
 use qeil_control::Control;
 use qeil_control::config::{Config, DeviceConfig, DeviceId};
 use qeil_control::event::{
-    DownCause, Input, JobId, Outcome, Output, Refusal, Request, RequestId, Resume, SampleEnd,
+    Input, JobId, Outcome, Output, Request, RequestId, Resume, SampleEnd,
 };
 use qeil_engine::request::{FinishReason, Prompt};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinHandle;
+
 
 /// Reroutes remembered for a look at them; a drill of a thousand faults with a few samples each fits.
 const REROUTES_MAX: usize = 16_384;
@@ -38,33 +43,12 @@ pub(crate) type Roster = Arc<Mutex<Vec<Option<Arc<dyn Running>>>>>;
 /// What clients want.
 #[derive(Debug)]
 pub(crate) enum Order {
-    Submit { ask: Ask, prompt: Prompt, prompt_tokens: u32, reply: oneshot::Sender<Result<Answer, Refusal>> },
+    Submit { ask: Box<Ask>, prompt: Prompt, prompt_tokens: u32, reply: Reply },
     Withdraw(RequestId),
     Judged { request: RequestId, sample: u32, passed: bool },
     Check(DeviceId),
     Snapshot(oneshot::Sender<Snapshot>),
     Stop(oneshot::Sender<()>),
-}
-
-/// What becomes of devices. The number is the start that it speaks of: words of an earlier one mean nothing.
-#[derive(Debug)]
-pub(crate) enum Life {
-    Started(DeviceId, u64, Result<Arc<dyn Running>, String>),
-    Gone(DeviceId, u64, Ended),
-    Probed(DeviceId, u64, Result<f64, String>),
-    Checked(DeviceId, u64, Result<(f64, bool), String>),
-}
-
-/// One device.
-#[derive(Debug)]
-struct Slot {
-    name: String,
-    device: Arc<dyn Device>,
-    place: Option<usize>,
-    starts: u64,
-    starting: Option<JoinHandle<()>>,
-    running: Option<Arc<dyn Running>>,
-    stopping: bool,
 }
 
 /// One placement.
@@ -298,103 +282,6 @@ impl Conductor {
         tokio::spawn(running.work(placement, inbox, events));
     }
 
-    /// Ask a device the known questions; `false` where it does not run.
-    fn check(&mut self, device: DeviceId) -> bool {
-        let Some((running, start)) = self.slot(device).and_then(|slot| slot.alive()) else { return false };
-        let lives = self.lives.clone();
-        tokio::spawn(async move {
-            let outcome = running.check().await;
-            let _ = lives.send(Life::Checked(device, start, outcome)).await;
-        });
-        true
-    }
-
-    fn start(&mut self, device: DeviceId) {
-        let lives = self.lives.clone();
-        let Some(slot) = self.slot(device) else { return };
-        slot.starts += 1;
-        slot.stopping = false;
-        let (what, start) = (Arc::clone(&slot.device), slot.starts);
-        slot.starting = Some(tokio::spawn(async move {
-            let started = what.start().await;
-            let _ = lives.send(Life::Started(device, start, started)).await;
-        }));
-    }
-
-    fn halt(&mut self, device: DeviceId, inputs: &mut VecDeque<Input>) {
-        let Some(slot) = self.slot(device) else { return };
-        if let Some(running) = slot.running.clone() {
-            slot.stopping = true;
-            tokio::spawn(async move { running.stop().await });
-            return;
-        }
-        if let Some(starting) = slot.starting.take() {
-            // Dropping a process that starts kills it.
-            starting.abort();
-            slot.starts += 1;
-        }
-        inputs.push_back(Input::Down { device, cause: DownCause::Stopped });
-    }
-
-    fn live(&mut self, life: Life) {
-        let (Life::Started(device, start, _)
-        | Life::Gone(device, start, _)
-        | Life::Probed(device, start, _)
-        | Life::Checked(device, start, _)) = life;
-        if self.slot(device).is_none_or(|slot| slot.starts != start) {
-            return;
-        }
-        match life {
-            Life::Started(_, _, Ok(running)) => {
-                let lives = self.lives.clone();
-                let watched = Arc::clone(&running);
-                tokio::spawn(async move {
-                    let ended = watched.death().await;
-                    let _ = lives.send(Life::Gone(device, start, ended)).await;
-                });
-                if let Some(slot) = self.slot(device) {
-                    slot.starting = None;
-                    slot.running = Some(running);
-                }
-                self.enlist();
-                self.feed(Input::Up(device));
-            }
-            Life::Started(_, _, Err(why)) => {
-                if let Some(slot) = self.slot(device) {
-                    slot.starting = None;
-                }
-                self.feed(Input::Down { device, cause: DownCause::NotStarted(why) });
-            }
-            Life::Gone(_, _, ended) => self.gone(device, ended),
-            Life::Probed(_, _, outcome) => self.feed(Input::Probed { device, outcome }),
-            Life::Checked(_, _, outcome) => self.feed(Input::Checked { device, outcome }),
-        }
-    }
-
-    fn gone(&mut self, device: DeviceId, ended: Ended) {
-        let Some(slot) = self.slot(device) else { return };
-        let stopped = slot.stopping;
-        slot.running = None;
-        self.enlist();
-        let lost: Vec<JobId> =
-            self.jobs.iter().filter(|(_, job)| job.device == device).map(|(id, _)| *id).collect();
-        for id in lost {
-            let Some(job) = self.jobs.remove(&id) else { continue };
-            self.account.ends(device, job.request);
-            if let Some(held) = self.held.get_mut(&job.request) {
-                job.open.iter().for_each(|&sample| held.lose(sample, id, device, ended.at));
-            }
-        }
-        let cause = if stopped { DownCause::Stopped } else { DownCause::Died(ended.words) };
-        self.feed(Input::Down { device, cause });
-    }
-
-    /// Show the living devices to those who tokenise.
-    fn enlist(&self) {
-        let living = self.slots.iter().map(|slot| slot.running.clone()).collect();
-        *self.roster.lock().unwrap_or_else(PoisonError::into_inner) = living;
-    }
-
     fn job(&mut self, id: JobId, event: JobEvent) {
         let now_s = self.now_s();
         // A placement that died with its device may have words on the way still.
@@ -450,7 +337,7 @@ impl Conductor {
                     energy_budget_j: ask.energy_budget_j,
                     until_pass: ask.until_pass,
                 };
-                self.held.insert(id, Held::new(id, ask, prompt, prompt_tokens, self.now_s(), reply));
+                self.held.insert(id, Held::new(id, *ask, prompt, prompt_tokens, self.now_s(), reply));
                 self.feed(Input::Arrive(request));
             }
             Order::Withdraw(request) => self.feed(Input::Withdraw(request)),
@@ -561,12 +448,6 @@ impl Conductor {
             journal.close();
         }
         self.flush(true);
-    }
-}
-
-impl Slot {
-    fn alive(&self) -> Option<(Arc<dyn Running>, u64)> {
-        Some((self.running.clone()?, self.starts))
     }
 }
 

@@ -80,7 +80,7 @@ impl EngineDevice {
         self
     }
 
-    /// The worker that was started last, while it lives: for drills that make it fail.
+    /// The worker that was started last, while it lives, where its spec allows faults: for drills that make it fail.
     pub fn worker(&self) -> Option<Worker> {
         let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         latest.clone().filter(Worker::is_alive)
@@ -92,7 +92,10 @@ impl Device for EngineDevice {
         Box::pin(async move {
             let worker =
                 Worker::start(&self.launch, self.spec.clone()).await.map_err(|error| error.to_string())?;
-            *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(worker.clone());
+            // A drill's handle; elsewhere one more would keep a worker that the loop has let go.
+            if self.spec.allow_faults {
+                *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(worker.clone());
+            }
             let running = RunningEngine {
                 worker,
                 reference: Arc::clone(&self.reference),

@@ -18,6 +18,9 @@ use tokio::sync::{mpsc, oneshot};
 /// Devices that a sample's report names: as many as it may move, and more than anyone reads.
 const DEVICES_MAX: usize = 16;
 
+/// Who waits for admission.
+pub(crate) type Reply = oneshot::Sender<Result<Answer, Refusal>>;
+
 /// A request between its arrival and its outcome.
 #[derive(Debug)]
 pub(crate) struct Held {
@@ -27,7 +30,7 @@ pub(crate) struct Held {
     pub(crate) prompt_tokens: u32,
     samples: Vec<Book>,
     outlet: mpsc::Sender<AnswerEvent>,
-    admission: Option<(oneshot::Sender<Result<Answer, Refusal>>, mpsc::Receiver<AnswerEvent>)>,
+    admission: Option<(Reply, mpsc::Receiver<AnswerEvent>)>,
     arrived_s: f64,
     first_token_s: Option<f64>,
     decisions: VecDeque<Decided>,
@@ -57,7 +60,7 @@ impl Held {
         prompt: Prompt,
         prompt_tokens: u32,
         arrived_s: f64,
-        reply: oneshot::Sender<Result<Answer, Refusal>>,
+        reply: Reply,
     ) -> Self {
         let (outlet, events) = mpsc::channel(ask.events_max());
         let book = Book {

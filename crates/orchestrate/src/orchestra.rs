@@ -127,7 +127,7 @@ impl Orchestra {
         let (prompt, prompt_tokens) = self.tokenize(&ask.prompt).await?;
         let (reply, answer) = oneshot::channel();
         let gone = || Refusal::Unavailable { why: "the server is stopping".into(), retry_after_s: 1.0 };
-        let order = Order::Submit { ask, prompt, prompt_tokens, reply };
+        let order = Order::Submit { ask: Box::new(ask), prompt, prompt_tokens, reply };
         self.orders.send(order).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }

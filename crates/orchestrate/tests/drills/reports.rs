@@ -8,7 +8,7 @@ use qeil_engine::request::{FinishReason, Prompt, Sampling};
 use qeil_orchestrate::device::Device;
 use qeil_orchestrate::engine::{EngineDevice, Reference};
 use qeil_orchestrate::journal::{Filter, Journal};
-use qeil_orchestrate::sense::{Look, Sensors};
+use qeil_orchestrate::sense::{Look, PERIOD, Sensors};
 use qeil_orchestrate::{AnswerEvent, Ask, Orchestra, Setup};
 use qeil_units::{Labelled, Provenance, Watts};
 use std::sync::Arc;
@@ -39,6 +39,8 @@ async fn a_report_has_joules_and_rows_that_are_on_disk() {
     setup.sensors = Some(Box::new(Steady));
     setup.journal = Some(path.clone());
     let orchestra = Orchestra::start(setup).unwrap();
+    // A place whose power nobody has told yet has none.
+    tokio::time::sleep(2 * PERIOD).await;
     let mut request = ask(0);
     request.tokens_max = 400;
     // The first ones may come before the device serves.
