@@ -7,6 +7,7 @@ use crate::compare::CompareArguments;
 use crate::coverage::CoverageArguments;
 use crate::simulate::SimulateArguments;
 use crate::journal::JournalArguments;
+use crate::serve::ServeArguments;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use qeil_engine::spec::WeightFormat;
 use qeil_model::write::synth::Quantisation;
@@ -56,6 +57,8 @@ pub enum Command {
     Devices(DevicesArguments),
     /// Say what can be measured on this machine, what cannot, and what would change that
     Doctor(DoctorArguments),
+    /// Serve a model over HTTP as OpenAI's interface does, on all devices, within their heat and power limits
+    Serve(Box<ServeArguments>),
     /// Ask the same tasks on each device alone and on the orchestrated mix, and show both side by side
     Compare(CompareArguments),
     /// Show what the control loop decided and why, or how everything stood at a moment

@@ -22,6 +22,7 @@ mod pull;
 mod quantize;
 mod run;
 mod simulate;
+mod serve;
 mod synth;
 mod table;
 mod tune;
@@ -67,10 +68,12 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return report(&error.into()),
     };
+    // A server takes the first signal as the time to end in an orderly way, and only the second as all others do.
+    let signals = if matches!(arguments.command, Command::Serve(_)) { 2 } else { 1 };
     let done = runtime.block_on(async {
         tokio::select! {
             biased;
-            () = interrupted() => None,
+            () = interrupted(signals) => None,
             done = dispatch(arguments) => Some(done),
         }
     });
@@ -108,6 +111,7 @@ async fn dispatch(arguments: Arguments) -> Result<Output> {
         Command::Inspect(arguments) => inspect::inspect(&arguments).map(Output::from),
         Command::Quantize(arguments) => quantize::quantize(arguments).await.map(Output::from),
         Command::Synth(arguments) => synth::synth(arguments).await.map(Output::from),
+        Command::Serve(arguments) => serve::serve(*arguments, interrupted(1)).await,
         Command::Worker => unreachable_worker(),
     }
 }
@@ -117,8 +121,8 @@ fn unreachable_worker() -> Result<Output> {
     anyhow::bail!("`worker` is started by qeil itself")
 }
 
-/// Resolves at Ctrl-C or a request to terminate.
-async fn interrupted() {
+/// Resolves when Ctrl-C or a request to terminate came so many times.
+async fn interrupted(times: u32) {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut interrupt), Ok(mut terminate)) =
         (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
@@ -126,9 +130,11 @@ async fn interrupted() {
         // Without handlers the signals keep their default: they end the process, and the kernel its workers.
         return std::future::pending().await;
     };
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
+    for _ in 0..times {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
     }
 }
 

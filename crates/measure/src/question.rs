@@ -10,7 +10,8 @@ use qeil_engine::handle::{Launch, Worker};
 use qeil_engine::request::{GenerateRequest, Prompt, PromptPart, Sampling, Token};
 use qeil_engine::spec::LoadSpec;
 use qeil_model::ModelFacts;
-use qeil_model::template::{ChatTemplate, Conversation, Limits, Message, Role, plain};
+use qeil_model::prompt::Prompter;
+use qeil_model::template::{Message, Role};
 use std::path::Path;
 
 /// Context of the worker that only tokenises.
@@ -63,26 +64,7 @@ pub fn render_conversation(
     facts: &ModelFacts,
     messages: &[Message],
 ) -> Result<Vec<PromptPart>, MeasureError> {
-    let parts = match &facts.chat_template {
-        None => {
-            let texts: Vec<&str> = messages.iter().map(|message| message.content.as_str()).collect();
-            plain(texts.join("\n\n"))
-        }
-        Some(source) => {
-            let tokenizer = &facts.tokenizer;
-            let spelling = |id: Option<u32>| id.and_then(|id| tokenizer.text(id)).unwrap_or_default();
-            let controls: Vec<String> = tokenizer.special.iter().map(|token| token.text.clone()).collect();
-            ChatTemplate::compile(source, Limits::default())?.render(&Conversation {
-                messages,
-                add_generation_prompt: true,
-                bos: spelling(tokenizer.bos_id),
-                eos: spelling(tokenizer.eos_id),
-                controls: &controls,
-                now_unix_s: None,
-                extra: Default::default(),
-            })?
-        }
-    };
+    let parts = Prompter::of(facts)?.render(messages)?;
     Ok(parts.into_iter().map(|part| PromptPart { text: part.text, trusted: part.trusted }).collect())
 }
 

@@ -206,7 +206,10 @@ impl Verifier {
     }
 
     /// Whether every part keeps its bounds.
-    pub(crate) fn check(&self) -> Result<(), Invalid> {
+    ///
+    /// # Errors
+    /// The first part that does not.
+    pub fn check(&self) -> Result<(), Invalid> {
         match self {
             Self::Exact { answer } => length("verifier.answer", answer, 0, ANSWER_BYTES_MAX),
             Self::Text { answers } => {

@@ -6,6 +6,7 @@
 mod coverage;
 mod fit_coverage;
 mod home;
+mod serve;
 mod sweeps;
 
 use home::{Home, stderr, stdout};
@@ -74,6 +75,12 @@ fn what_is_wrong_is_said_and_coded() {
         (&["pull", "GPT2-124M"], 1, &["did you mean GPT-2-124M"]),
         (&["pull", "GPT-2-124M"], 1, &["GPT-2-124M could not be pulled", "Hugging Face"]),
         (&["--", "worker"], 2, &[]),
+        (&["serve", "tiny", "--split-cpu", "0"], 2, &["--split-cpu"]),
+        (&["serve", "tiny", "--host", "nowhere"], 2, &["--host"]),
+        (&["serve", "tiny", "--port", "0", "--split-cpu", "64"], 1, &["--split-cpu 64"]),
+        (&["serve", "tiny", "--port", "0", "--api-key-file", "none.keys"], 1, &["API keys", "No such file"]),
+        (&["serve", "tiny", "--port", "0", "--api-key-file", "empty.gguf"], 1, &["no key"]),
+        (&["serve", "tiny", "--port", "0", "--device", "CUDA7"], 1, &["CUDA7", "CPU"]),
         (&["worker"], 1, &["started by qeil itself"]),
     ];
     for (arguments, code, words) in cases {

@@ -42,7 +42,15 @@ pub const LAYERS: &[Layer] = &[
     ),
     (
         "qeil-serve",
-        &["qeil-units", "qeil-model", "qeil-hardware", "qeil-engine", "qeil-control", "qeil-orchestrate"],
+        &[
+            "qeil-units",
+            "qeil-model",
+            "qeil-hardware",
+            "qeil-engine",
+            "qeil-control",
+            "qeil-tasks",
+            "qeil-orchestrate",
+        ],
     ),
     (
         "qeil",
