@@ -60,9 +60,6 @@ fn main() -> ExitCode {
         Some(first) if first == "sandbox" => return qeil_tasks::sandbox::main(),
         _ => {}
     }
-    if std::env::args_os().nth(1).is_some_and(|first| first == "sandbox") {
-        return qeil_tasks::sandbox::main();
-    }
     let arguments = Arguments::parse();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
