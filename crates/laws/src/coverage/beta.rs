@@ -11,6 +11,8 @@
 //! **Hyperprior.** Few samples fix neither parameter. A wide normal distribution of the logits of the mean and of the
 //! logarithm of the smaller shape keeps them finite, and is worth less than one task's outcome where there are dozens.
 
+pub mod profile;
+
 use super::Tally;
 use super::simplex::least;
 use serde::{Deserialize, Serialize};

@@ -2,11 +2,28 @@
 //!
 //! Every family here is one that the literature has seen or fears: beta (the assumption of the beta-binomial law),
 //! log-normal and logit-normal (a difficulty made of many small causes), a power law near zero (what `exp(−a·k^−b)`
-//! needs), a share of unsolvable tasks, and two populations mixed.
+//! needs), a share of unsolvable tasks, and two populations mixed; and the two curves, as the mixtures of tasks that they
+//! are.
+//!
+//! **A curve as a mixture.** With `p = 1 − e^−X` a task stays unsolved by k samples with probability `E[e^−kX]`, so a
+//! curve is a Laplace transform, and turning it back gives X. Of `1 − exp(−α·k^β)` it is a positive stable law of index
+//! β (drawn after Kanter 1975). Of `exp(−a·k^−b)` it is `P(X < x) = Σ (−1)^(j+1) a^j x^(bj) / (j! Γ(bj + 1))`, term by
+//! term. That sum rises to one and a little beyond before it falls, so no set of tasks has this curve down to k = 0; cut
+//! where it reaches one, the mixture keeps the curve to 10⁻⁴ at every k from 1 on while `a` is below 2.5, and from k = 10
+//! on while it is below 4.
 
 use super::Counts;
 use super::beta::Difficulty;
+use super::curve::{Curve, Shape};
 use crate::random::Random;
+use statrs::function::gamma::ln_gamma;
+
+/// Terms of the sum for `exp(−a·k^−b)`: with `a` below 5 the last is below 10⁻³⁰ wherever the sum is below one.
+const TERMS: u32 = 160;
+/// Logarithms of X between which it is looked for: below, no one draws so many samples; above, a sample surely passes.
+const LN_X: [f64; 2] = [-60.0, 4.0];
+/// Halvings of that range: X is then known to 10⁻⁸.
+const HALVINGS: u32 = 33;
 
 /// A law of pass probabilities.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +53,10 @@ pub enum Family {
     },
     /// The first with this share, else the second.
     Mixed(f64, Box<Self>, Box<Self>),
+    /// Tasks whose coverage is this curve.
+    Curve(Curve),
+    /// Pass probabilities with their weights, which sum to one.
+    Table(Vec<(f64, f64)>),
 }
 
 impl Family {
@@ -59,8 +80,64 @@ impl Family {
             Self::Mixed(share, first, second) => {
                 if random.uniform() < *share { first } else { second }.draw(random)
             }
+            Self::Curve(curve) => {
+                let x = match curve.shape {
+                    Shape::Stretched => {
+                        curve.factor.powf(1.0 / curve.exponent) * stable_variate(curve.exponent, random)
+                    }
+                    Shape::ExpPower => at_share(curve, random.uniform()),
+                };
+                -(-x).exp_m1()
+            }
+            Self::Table(points) => {
+                let mut at = random.uniform();
+                let found = points.iter().find(|(_, weight)| {
+                    at -= weight;
+                    at < 0.0
+                });
+                found.or(points.last()).map_or(0.0, |(p, _)| *p)
+            }
         }
     }
+}
+
+/// A positive stable variate of this index, whose Laplace transform is `exp(−s^index)`.
+fn stable_variate(index: f64, random: &mut Random) -> f64 {
+    let exponential = -(1.0 - random.uniform()).ln();
+    // Never at an end, where a sine is 0.
+    let angle = std::f64::consts::PI * (1.0 - random.uniform()).min(1.0 - f64::EPSILON);
+    let rest = 1.0 - index;
+    let ln = (index * angle).sin().ln() - angle.sin().ln() / index
+        + rest / index * ((rest * angle).sin() / exponential).ln();
+    ln.exp()
+}
+
+/// The X below which a share of the tasks of `exp(−a·k^−b)` lies.
+fn at_share(curve: &Curve, share: f64) -> f64 {
+    let ln_terms: Vec<f64> = (1..=TERMS)
+        .map(f64::from)
+        .map(|j| j * curve.factor.ln() - ln_gamma(j + 1.0) - ln_gamma(curve.exponent * j + 1.0))
+        .collect();
+    let below = |ln_x: f64| -> f64 {
+        let terms = ln_terms.iter().zip(1..);
+        terms
+            .map(|(ln, j)| {
+                let term = (ln + f64::from(j) * curve.exponent * ln_x).exp();
+                if j % 2 == 1 { term } else { -term }
+            })
+            .sum()
+    };
+    // The first place where the sum is above the share: beyond it the sum may fall again, or lose its digits.
+    let mut low = LN_X[0];
+    while low < LN_X[1] && below(low + 1.0) < share {
+        low += 1.0;
+    }
+    let mut high = low + 1.0;
+    for _ in 0..HALVINGS {
+        let middle = f64::midpoint(low, high);
+        if below(middle) < share { low = middle } else { high = middle }
+    }
+    high.exp()
 }
 
 /// The logarithm of a gamma variate (Marsaglia and Tsang 2000; below shape 1 with the power of a uniform one).
@@ -153,6 +230,32 @@ mod tests {
             assert!((of(1) - mean).abs() < 0.004, "{family:?}: {}", of(1));
             assert!(square.is_nan() || (of(2) - square).abs() < 0.003, "{family:?}: {}", of(2));
         }
+    }
+
+    #[test]
+    fn tasks_of_a_curve_have_that_curve() {
+        const DRAWS: u32 = 20_000;
+        for curve in [
+            Curve { shape: Shape::ExpPower, factor: 2.0, exponent: 0.25 },
+            Curve { shape: Shape::ExpPower, factor: 3.0, exponent: 0.2 },
+            Curve { shape: Shape::Stretched, factor: 0.05, exponent: 0.6 },
+        ] {
+            let mut random = Random::new(7, 0);
+            let draws: Vec<f64> = (0..DRAWS).map(|_| Family::Curve(curve).draw(&mut random)).collect();
+            for k in [1.0, 10.0, 100.0, 10_000.0] {
+                let missed = draws.iter().map(|p| (k * (-p).ln_1p()).exp()).sum::<f64>() / f64::from(DRAWS);
+                // Three standard errors are at most 0.0106.
+                assert!(
+                    (1.0 - missed - curve.coverage(k)).abs() < 0.0106,
+                    "{curve:?} at {k}: {}",
+                    1.0 - missed
+                );
+            }
+        }
+        let table = Family::Table(vec![(0.0, 0.5), (0.25, 0.25), (1.0, 0.25)]);
+        let mut random = Random::new(8, 0);
+        let mean = (0..DRAWS).map(|_| table.draw(&mut random)).sum::<f64>() / f64::from(DRAWS);
+        assert!((mean - 0.3125).abs() < 0.01, "{mean}");
     }
 
     #[test]

@@ -24,7 +24,7 @@ pub(crate) fn stretch_slope(coverage: f64) -> f64 {
 }
 
 /// And back.
-fn relax(stretched: f64) -> f64 {
+pub(crate) fn relax(stretched: f64) -> f64 {
     -(-stretched.exp()).exp_m1()
 }
 
@@ -42,7 +42,8 @@ pub(crate) fn around_positive(value: f64, deviation: f64, tasks: f64, level: f64
     Some(Interval { low: value / factor, high: value * factor })
 }
 
-fn quantile(tasks: f64, level: f64) -> Option<f64> {
+/// Student's t with the tasks less one as degrees of freedom.
+pub(crate) fn quantile(tasks: f64, level: f64) -> Option<f64> {
     student_t(level, (tasks.round() as usize).saturating_sub(1).max(1)).ok()
 }
 

@@ -4,10 +4,11 @@
 //! given its own counts), and the curve itself where it does not.
 //!
 //! **Intervals** say where coverage of tasks of this kind at large lies, with the tasks drawn anew: they hold both the
-//! choice of tasks and the samples within them, since a task that is drawn again brings its own counts. For laws with
-//! fitted parameters, by bootstrap over tasks: the standard deviation of the refitted figures, on a scale on which they
-//! are about normal, since percentiles of the draws hold the truth too seldom. Where a share of unsolvable tasks is
-//! fitted no scale makes the figures normal, as many a resample has no such task at all; there it is the percentiles.
+//! choice of tasks and the samples within them, since a task that is drawn again brings its own counts. For laws with a
+//! likelihood of the counts, by profile likelihood ([`super::beta::profile`]); for curves, which have only one of first
+//! passes, by bootstrap over tasks: the standard deviation of the refitted figures, on a scale on which they are about
+//! normal, since percentiles of the draws hold the truth too seldom. Of 500 simulated models of each law 95 % intervals
+//! hold the truth in 93 to 97 % (example `intervals` of this crate; 56 of 57 figures, the other in 92.8).
 //! For the average over populations see [`super::populations`].
 //!
 //! **Which law to go by** is asked of tasks it has not seen: each law is fitted to four tasks in five and scored by the
@@ -17,6 +18,7 @@
 //! cannot be told apart their average has the least error, and a law that is only good at four times its samples may
 //! be far off at ten.
 
+use super::beta::profile::Figure;
 use super::beta::{Difficulty, Hyperprior};
 use super::curve::{Curve, Shape};
 use super::first_pass::FirstPasses;
@@ -24,7 +26,7 @@ use super::populations::Populations;
 use super::simulation::thinned;
 use super::spread::{around, around_positive, deviation, stretch};
 use super::{Counts, CoverageError, Tally};
-use crate::interval::{Interval, of_draws};
+use crate::interval::Interval;
 use crate::random::Random;
 use serde::{Deserialize, Serialize};
 
@@ -159,6 +161,12 @@ impl Fitted {
         if replicates < REPLICATES_MIN {
             return vec![None; estimates.len()];
         }
+        if let Self::Beta(difficulty) = self {
+            let coverages = at.iter().map(|&k| Figure::Coverage(k));
+            let parameters = [Figure::Alpha, Figure::Beta, Figure::Unsolvable];
+            let figures = coverages.chain(parameters).take(estimates.len());
+            return figures.map(|figure| difficulty.interval(tally, figure, level)).collect();
+        }
         let draws: Vec<Vec<f64>> = (0..replicates)
             .map(|replicate| {
                 let resample = tally.resampled(&mut Random::new(seed, u64::from(replicate)));
@@ -166,12 +174,9 @@ impl Fitted {
             })
             .collect();
         let tasks = tally.tasks();
-        let bounded = matches!(self, Self::Beta(difficulty) if difficulty.unsolvable > 0.0);
         let each = estimates.iter().enumerate().map(|(figure, &estimate)| {
             let mut draws: Vec<f64> = draws.iter().map(|draw| draw[figure]).collect();
-            if bounded {
-                of_draws(&draws, level)
-            } else if figure < at.len() {
+            if figure < at.len() {
                 draws.iter_mut().for_each(|draw| *draw = stretch(*draw));
                 around(estimate, deviation(&draws), tasks, level)
             } else {

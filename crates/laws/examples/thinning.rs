@@ -1,19 +1,19 @@
 //! How well each law predicts coverage at 1,000 samples from 100.
 //!
-//! `cargo run --release -p qeil-fit --example thinning -- FILE.csv [REPEATS]` takes, of each model's problems with at
+//! `cargo run --release -p qeil-laws --example thinning -- FILE.csv [REPEATS]` takes, of each model's problems with at
 //! least 1,000 samples, 100 samples each without replacement, fits all laws, and compares their coverage at 1,000 with
 //! the unbiased pass@1,000 of the full counts. Without a file it does the same with simulated tasks of several families,
 //! whose truth is known. Errors are absolute shares of problems, their mean over repeats and, in brackets, the bias.
 
-use qeil_fit::coverage::read_counts;
 use qeil_laws::coverage::beta::Difficulty;
 use qeil_laws::coverage::pass::mean_pass_at_k;
 use qeil_laws::coverage::simulation::{Family, fixed, thinned};
 use qeil_laws::coverage::study::{Law, Study};
 use qeil_laws::coverage::{Counts, CoverageError};
 use qeil_laws::random::Random;
+use std::collections::BTreeMap;
 use std::error::Error;
-use std::fs::File;
+use std::fs;
 
 const DRAWN: u32 = 100;
 const K: u32 = 1_000;
@@ -75,8 +75,8 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 fn measured(file: &str, repeats: u64) -> Result<Vec<Subject>, Box<dyn Error>> {
     let mut subjects = Vec::new();
-    for (number, model) in read_counts(file, File::open(file)?)?.into_iter().enumerate() {
-        let full: Vec<Counts> = model.counts.iter().copied().filter(|task| task.samples >= K).collect();
+    for (number, (model, counts)) in read(file)?.into_iter().enumerate() {
+        let full: Vec<Counts> = counts.iter().copied().filter(|task| task.samples >= K).collect();
         if full.is_empty() {
             continue;
         }
@@ -85,10 +85,32 @@ fn measured(file: &str, repeats: u64) -> Result<Vec<Subject>, Box<dyn Error>> {
             let mut random = Random::new(number as u64, repeat);
             (full.iter().map(|&task| thinned(task, DRAWN, &mut random)).collect(), truth)
         };
-        let name = format!("{} ({}): {truth:.3}", model.model, full.len());
+        let name = format!("{} ({}): {truth:.3}", model, full.len());
         subjects.push((name, (0..repeats).map(thin).collect()));
     }
     Ok(subjects)
+}
+
+/// A model and its counts.
+type Model = (String, Vec<Counts>);
+
+/// All models in the order of the file.
+fn read(file: &str) -> Result<Vec<Model>, Box<dyn Error>> {
+    let text = fs::read_to_string(file)?;
+    let mut lines = text.lines();
+    let header: Vec<&str> = lines.next().unwrap_or_default().split(',').map(str::trim).collect();
+    let mut models: Vec<Model> = Vec::new();
+    for line in lines {
+        let row: BTreeMap<&str, &str> = header.iter().copied().zip(line.split(',').map(str::trim)).collect();
+        let cell = |name: &str| row.get(name).copied().ok_or_else(|| format!("no {name} in {line:?}"));
+        let model = cell("model")?;
+        let counts = Counts::new(cell("samples")?.parse()?, cell("correct")?.parse()?)?;
+        match models.iter_mut().find(|(known, _)| known == model) {
+            Some((_, all)) => all.push(counts),
+            None => models.push((model.to_owned(), vec![counts])),
+        }
+    }
+    Ok(models)
 }
 
 fn simulated(repeats: u64) -> Vec<Subject> {
