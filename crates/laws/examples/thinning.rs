@@ -91,12 +91,15 @@ fn measured(file: &str, repeats: u64) -> Result<Vec<Subject>, Box<dyn Error>> {
     Ok(subjects)
 }
 
-/// The counts of each model, in the order of the file.
-fn read(file: &str) -> Result<Vec<(String, Vec<Counts>)>, Box<dyn Error>> {
+/// A model and its counts.
+type Model = (String, Vec<Counts>);
+
+/// All models in the order of the file.
+fn read(file: &str) -> Result<Vec<Model>, Box<dyn Error>> {
     let text = fs::read_to_string(file)?;
     let mut lines = text.lines();
     let header: Vec<&str> = lines.next().unwrap_or_default().split(',').map(str::trim).collect();
-    let mut models: Vec<(String, Vec<Counts>)> = Vec::new();
+    let mut models: Vec<Model> = Vec::new();
     for line in lines {
         let row: BTreeMap<&str, &str> = header.iter().copied().zip(line.split(',').map(str::trim)).collect();
         let cell = |name: &str| row.get(name).copied().ok_or_else(|| format!("no {name} in {line:?}"));
