@@ -96,7 +96,11 @@ impl Hours {
             goal: if !hot && between(0.0, 1.0) < 0.5 { Goal::Energy } else { Goal::Latency },
             power_cap_w: None,
             guarded: true,
-            limits: Limits { deadline_max_s: DEADLINE_MAX_S, ..Limits::default() },
+            limits: Limits {
+                deadline_max_s: DEADLINE_MAX_S,
+                queue_requests_max: 4 + between(0.0, 29.0) as u32,
+                ..Limits::default()
+            },
             sequences_max: 2 + between(0.0, 9.0) as u32,
             context_tokens: 8_192 + between(0.0, 16_384.0) as u32,
             machine,
