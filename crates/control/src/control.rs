@@ -9,12 +9,14 @@
 //! | `control/requests.rs` | the life of a request: admission, tokens, ends, exactly one outcome |
 //! | `control/devices.rs` | the life of a device: up, down, probes, readings, silence |
 //! | `control/guarding.rs` | heat, slowness, health and the power cap, and what they do to work in flight |
+//! | `control/rescue.rs` | samples that would be late where they run |
 //! | `control/dispatch.rs` | placing what waits |
 
 mod devices;
 mod dispatch;
 mod guarding;
 mod requests;
+mod rescue;
 
 use crate::admission::{Queue, tokens_per_s};
 use crate::config::{Config, DeviceId};
@@ -46,6 +48,8 @@ struct Device {
     slow_since_s: Option<f64>,
     /// When its work was last moved away for softness, seconds.
     left_s: f64,
+    /// When it was last looked at for samples that will be late, seconds.
+    looked_s: f64,
     /// Samples on it.
     sequences: u32,
     /// Tokens set aside on it.
@@ -95,6 +99,7 @@ impl Control {
             hot_since_s: None,
             slow_since_s: None,
             left_s: f64::NEG_INFINITY,
+            looked_s: f64::NEG_INFINITY,
             sequences: 0,
             held_tokens: 0,
             prefill_tokens: 0,

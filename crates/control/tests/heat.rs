@@ -119,6 +119,7 @@ impl Case {
         while now < self.seconds {
             let busy = (self.busy)(now);
             let duty = guard.duty();
+            guard.tell(duty);
             assert!(duty > 0.0 && duty <= 1.0);
             let watts = if busy { plant.idle_w + (plant.full_w - plant.idle_w) * duty } else { plant.idle_w };
             let to = |rise: f64, r: f64, c: f64| watts * r + (rise - watts * r) * (-dt / (r * c)).exp();

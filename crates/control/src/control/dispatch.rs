@@ -229,7 +229,7 @@ impl Control {
     }
 
     /// The devices that take work, as placement sees them.
-    fn candidates(&self) -> Vec<Candidate> {
+    pub(super) fn candidates(&self) -> Vec<Candidate> {
         let cool = self.a_cool_device_takes_work();
         let total_w: f64 = (0..self.devices.len()).map(|i| self.predicted_w(i, 0)).sum();
         let nothing_runs = self.jobs.is_empty();

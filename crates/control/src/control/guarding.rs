@@ -13,12 +13,13 @@ use crate::heat::{DUTY_MIN, Guard};
 use crate::journal::Kind;
 use crate::view::HeatState;
 
-/// A new duty is ordered when it differs by so much: each is a message and a row.
+/// A lower duty is ordered when it differs by so much, a higher one when it differs by more: each is a message and a row.
 const DUTY_STEP: f64 = 0.03;
+const DUTY_STEP_UP: f64 = 0.1;
 /// Seconds that a device must be hot before its work is moved away: a reading that corrects itself moves nothing.
 const HOT_S: f64 = 2.0;
 /// Seconds between two such moves from one device, so that no sample is carried to and fro.
-const LEAVE_EVERY_S: f64 = 30.0;
+pub(super) const LEAVE_EVERY_S: f64 = 30.0;
 /// A device that takes so many times as long as its profile says, and as its peers do by theirs, is at fault. Less is a
 /// matter of placement, which sees the same figure.
 const SLOW: f64 = 3.0;
@@ -63,6 +64,7 @@ impl Control {
         }
         self.guard_act(i);
         self.watch_slowness(i);
+        self.rescue(i);
     }
 
     /// Tells the device its duty and the journal its heat, where they changed; moves work away from what stays hot.
@@ -74,8 +76,11 @@ impl Control {
         let duty = self.wanted_duty(i);
         let told = self.devices[i].duty;
         let at_end = duty != told && (duty == 1.0 || duty == DUTY_MIN);
-        if at_end || (duty - told).abs() >= DUTY_STEP {
+        if at_end || told - duty >= DUTY_STEP || duty - told >= DUTY_STEP_UP {
             self.devices[i].duty = duty;
+            if let Some(guard) = &mut self.devices[i].guard {
+                guard.tell(duty);
+            }
             self.out.push(Output::Pace { device: super::id_of(i), duty: duty as f32 });
             let mut readings = self.heat_readings(i);
             readings.push(reading("duty", f64::from(duty as f32)));

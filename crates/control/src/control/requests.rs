@@ -247,9 +247,20 @@ impl Control {
 
     /// Cancels all samples of a job that are not cancelled yet.
     pub(super) fn cancel(&mut self, job_id: JobId, request: RequestId, reason: &str) {
+        self.cancel_some(job_id, request, reason, |_| true);
+    }
+
+    /// Cancels some samples of a job, where they are not cancelled yet.
+    pub(super) fn cancel_some(
+        &mut self,
+        job_id: JobId,
+        request: RequestId,
+        reason: &str,
+        which: impl Fn(u32) -> bool,
+    ) {
         let Some(job) = self.jobs.get_mut(&job_id) else { return };
         let mut samples = Vec::new();
-        for seat in job.seats.iter_mut().filter(|seat| !seat.cancelled) {
+        for seat in job.seats.iter_mut().filter(|seat| !seat.cancelled && which(seat.sample)) {
             seat.cancelled = true;
             samples.push(seat.sample);
         }
