@@ -11,7 +11,7 @@ const UNGUARDED_HOURS: u64 = 100;
 
 fn hours(count: u64, guarded: bool) -> Summary {
     let threads = available_parallelism().map_or(1, usize::from);
-    run_seeds(0..count, guarded, threads, |_| {}).unwrap()
+    run_seeds(0..count, guarded, threads, |_| {}).unwrap_or_else(|error| panic!("{error}"))
 }
 
 #[test]
