@@ -7,6 +7,7 @@
 //! | part | job |
 //! |---|---|
 //! | `control/requests.rs` | the life of a request: admission, tokens, ends, exactly one outcome |
+//! | `control/forecast.rs` | when a request would be finished if it were let in |
 //! | `control/devices.rs` | the life of a device: up, down, probes, readings, silence |
 //! | `control/guarding.rs` | heat, slowness, health and the power cap, and what they do to work in flight |
 //! | `control/rescue.rs` | samples that would be late where they run |
@@ -14,6 +15,7 @@
 
 mod devices;
 mod dispatch;
+mod forecast;
 mod guarding;
 mod requests;
 mod rescue;
@@ -77,6 +79,8 @@ pub struct Control {
     queue: Queue,
     /// Samples that wait, of all requests.
     waiting: u64,
+    /// Share of the allowed tokens that samples use, as observed.
+    used_share: f64,
     next_job: u64,
     pass: u64,
     /// Something changed since the last placement.
@@ -115,6 +119,7 @@ impl Control {
             deadlines: BTreeSet::new(),
             queue: Queue::new(drain_per_s),
             waiting: 0,
+            used_share: 1.0,
             next_job: 0,
             pass: 0,
             dirty: false,

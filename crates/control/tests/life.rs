@@ -374,8 +374,8 @@ fn a_device_that_vanishes_and_comes_back_serves_again() {
 
 #[test]
 fn overload_is_refused_and_goodput_stays() {
-    {
-        let deadline_s = 60.0;
+    // (deadline, percent of the admitted that must complete): the forecast errs, and more where there is little time.
+    for (deadline_s, percent) in [(60.0, 95), (8.0, 70), (3.0, 70)] {
         let mut toy = Toy::serving(config(vec![device("a")]));
         let mut id = 0;
         for _ in 0..600 {
@@ -395,7 +395,10 @@ fn overload_is_refused_and_goodput_stays() {
         let (admitted, refused) = (toy.admitted.len(), toy.refused.len());
         println!("{deadline_s} s: {completed} of {admitted} completed, {refused} refused");
         assert!(refused > 1000, "{refused} of {id} refused");
-        assert!(completed * 100 >= admitted * 90, "{completed} of {admitted} completed with {deadline_s} s");
+        assert!(
+            completed * 100 >= admitted * percent,
+            "{completed} of {admitted} completed with {deadline_s} s"
+        );
         // Alone, the device ends 8 samples of 50 tokens and their prompts each 2.2 s: 109 requests in a minute.
         assert!(completed > 70, "{completed} completed with {deadline_s} s");
         for refusal in toy.refused.values() {

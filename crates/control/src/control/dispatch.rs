@@ -51,13 +51,13 @@ impl Control {
         }
     }
 
-    /// The request whose turn it is, among those not passed over yet.
+    /// The request whose turn it is, among those not passed over yet. Those that will be late anyway come last.
     fn next_in_turn(&self) -> Option<RequestId> {
         let waits = |live: &&Live| live.waiting > 0 && live.passed_over != self.pass;
         let order = |a: &&Live, b: &&Live| {
-            a.request
-                .priority
-                .cmp(&b.request.priority)
+            self.is_late(a)
+                .cmp(&self.is_late(b))
+                .then_with(|| a.request.priority.cmp(&b.request.priority))
                 .then_with(|| self.queue.turn(a.request.client).total_cmp(&self.queue.turn(b.request.client)))
                 .then_with(|| a.arrived_s.total_cmp(&b.arrived_s))
                 .then_with(|| a.request.id.cmp(&b.request.id))

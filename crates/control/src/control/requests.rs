@@ -53,7 +53,8 @@ impl Control {
         check_bounds(request, &self.config)?;
         check_hope(request, &self.config)?;
         self.check_devices(request)?;
-        self.queue.check_room(request, &self.config.limits)
+        self.queue.check_room(request, &self.config.limits)?;
+        self.check_forecast(request)
     }
 
     /// A request may wait for a device that is on its way, but not for one that comes after its deadline.
@@ -143,6 +144,8 @@ impl Control {
         match end {
             SampleEnd::Complete => {
                 state.at = At::Done;
+                let (emitted, tokens_max) = (state.emitted, live.request.tokens_max);
+                self.note_used(emitted, tokens_max);
                 self.end_if_complete(request);
             }
             SampleEnd::Failed(why) => {
