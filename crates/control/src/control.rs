@@ -27,6 +27,7 @@ use crate::faults::Course;
 use crate::health::Health;
 use crate::heat::Guard;
 use crate::journal::{Decision, Kind};
+use crate::silence::Silence;
 use crate::speed::Speed;
 use crate::view::{DeviceView, HeatState, RequestView};
 use crate::work::{At, Job, Live};
@@ -58,8 +59,10 @@ struct Device {
     held_tokens: u64,
     /// Tokens of prompts that its jobs have still to compute.
     prefill_tokens: u64,
-    /// When it last gave a sign, seconds.
-    progress_s: f64,
+    /// How long it gave no sign of its work.
+    silence: Silence,
+    /// Since when it is over its guard temperature though it may hardly compute, and how hot it was then: seconds, degrees.
+    unmoved: Option<(f64, f64)>,
     /// Nothing is placed on it before: it refused a sample.
     full_until_s: f64,
     /// The duty that was ordered last.
@@ -107,7 +110,8 @@ impl Control {
             sequences: 0,
             held_tokens: 0,
             prefill_tokens: 0,
-            progress_s: 0.0,
+            silence: Silence::default(),
+            unmoved: None,
             full_until_s: 0.0,
             duty: 1.0,
         };

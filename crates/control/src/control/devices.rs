@@ -3,7 +3,7 @@
 use super::{Control, id_of, reading};
 use crate::config::DeviceId;
 use crate::event::{DownCause, JobId, Output};
-use crate::faults::{Jobs, Order, Turn, hang_after_s};
+use crate::faults::{Jobs, Order, Turn};
 use crate::journal::Kind;
 use crate::work::At;
 
@@ -108,11 +108,14 @@ impl Control {
         let device = &mut self.devices[i];
         let idle = device.sequences == 0;
         device.speed.pass(now_s, !idle, device.duty);
+        let expected_s = self.next_token_s(i);
+        let device = &mut self.devices[i];
+        device.silence.pass(now_s, device.duty, expected_s);
         self.guard_time(i);
         self.allow(i);
         if !idle && self.devices[i].course.serves() && now_s >= self.silent_until_s(i) {
             let draw = self.random.uniform();
-            let silent_s = now_s - self.devices[i].progress_s;
+            let silent_s = self.devices[i].silence.lasts_s(now_s);
             let reason = format!("no sign of it for {silent_s:.1} s");
             let turn = self.devices[i].course.quarantine(now_s, Jobs::Lost, true, reason, draw);
             self.take_turn(i, Some(turn));
@@ -129,11 +132,17 @@ impl Control {
     /// When a device that has work and stays silent counts as hung, seconds.
     pub(super) fn silent_until_s(&self, i: usize) -> f64 {
         let device = &self.devices[i];
+        device.silence.ends_s(device.duty, self.next_token_s(i))
+    }
+
+    /// Seconds at full duty to the next token of a device, from the last one.
+    fn next_token_s(&self, i: usize) -> f64 {
+        let device = &self.devices[i];
         let profile = &self.config.devices[i].profile;
         let predicted_s = device.prefill_tokens as f64 * profile.prefill_s_per_token
             + profile.decode_step_s(device.sequences)
             + TOGETHER_S;
-        device.progress_s + hang_after_s(predicted_s * self.stretch(i))
+        predicted_s * device.speed.slowness().clamp(1.0, STRETCH_MAX)
     }
 
     /// Times as long as its profile says that a device takes for anything, by observation and by its duty.

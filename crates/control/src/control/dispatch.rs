@@ -43,6 +43,10 @@ impl Control {
         }
         let mut groups: Vec<Group> = Vec::new();
         for _ in 0..PASS_MAX {
+            // Without a free place nothing can start, whoever's turn it is.
+            if candidates.iter().all(|candidate| candidate.places == 0) {
+                break;
+            }
             let Some(id) = self.next_in_turn() else { break };
             self.place_one(id, &mut candidates, &mut groups);
         }
@@ -193,7 +197,7 @@ impl Control {
         let prefill_tokens = prompt_held + emitted;
         let holder = &mut self.devices[i];
         if holder.sequences == 0 {
-            holder.progress_s = self.now_s;
+            holder.silence.heard(self.now_s);
         }
         holder.sequences += seats.len() as u32;
         holder.held_tokens += prompt_held + seats.iter().map(|seat| seat.held).sum::<u64>();

@@ -20,6 +20,11 @@ const DUTY_STEP_UP: f64 = 0.1;
 const HOT_S: f64 = 2.0;
 /// Seconds between two such moves from one device, so that no sample is carried to and fro.
 pub(super) const LEAVE_EVERY_S: f64 = 30.0;
+/// A device disobeys that is so many degrees over its guard temperature and has not become cooler by so many within so
+/// many seconds of least duty: some readings of a slow sensor, and well below the overshoot of the safety contract.
+const DISOBEYS_C: f64 = 0.5;
+const COOLS_C: f64 = 0.1;
+const DISOBEYS_S: f64 = 4.0;
 /// A device that takes so many times as long as its profile says, and as its peers do by theirs, is at fault. Less is a
 /// matter of placement, which sees the same figure.
 const SLOW: f64 = 3.0;
@@ -63,8 +68,36 @@ impl Control {
             guard.pass(now_s, busy);
         }
         self.guard_act(i);
+        self.watch_obedience(i);
         self.watch_slowness(i);
         self.rescue(i);
+    }
+
+    /// Stops the worker of a device that stays over its guard temperature though it was told to do next to nothing: it
+    /// hangs in its work, or its driver ignores the pace, and no order but this one cools it. The last device, too.
+    fn watch_obedience(&mut self, i: usize) {
+        let now_s = self.now_s;
+        let device = &self.devices[i];
+        let over_c = device.guard.as_ref().and_then(Guard::headroom_c).map(|left_c| -left_c);
+        let told = self.config.guarded && device.sequences > 0 && device.duty <= DUTY_MIN;
+        let over_c = over_c.filter(|over_c| told && *over_c > DISOBEYS_C);
+        let Some(over_c) = over_c.filter(|_| device.course.serves()) else {
+            self.devices[i].unmoved = None;
+            return;
+        };
+        let (since_s, from_c) = *self.devices[i].unmoved.get_or_insert((now_s, over_c));
+        if now_s - since_s < DISOBEYS_S {
+            return;
+        }
+        if over_c < from_c - COOLS_C {
+            self.devices[i].unmoved = Some((now_s, over_c));
+            return;
+        }
+        let reason = format!("it stays {over_c:.1} degrees over its guard temperature at its least duty");
+        let draw = self.random.uniform();
+        let turn = self.devices[i].course.quarantine(now_s, Jobs::Lost, true, reason, draw);
+        self.devices[i].unmoved = None;
+        self.take_turn(i, Some(turn));
     }
 
     /// Tells the device its duty and the journal its heat, where they changed; moves work away from what stays hot.

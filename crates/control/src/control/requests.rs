@@ -89,7 +89,7 @@ impl Control {
         seat.left = seat.left.saturating_sub(count);
         let profile = &self.config.devices[i].profile;
         let holder = &mut self.devices[i];
-        holder.progress_s = self.now_s;
+        holder.silence.heard(self.now_s);
         if !job.begun {
             job.begun = true;
             holder.prefill_tokens = holder.prefill_tokens.saturating_sub(job.prefill_tokens);
@@ -115,7 +115,7 @@ impl Control {
         let seat = job.seats.swap_remove(at);
         let request = job.request;
         let holder = &mut self.devices[i];
-        holder.progress_s = self.now_s;
+        holder.silence.heard(self.now_s);
         holder.sequences = holder.sequences.saturating_sub(1);
         holder.held_tokens = holder.held_tokens.saturating_sub(seat.held);
         if job.seats.is_empty() {
