@@ -79,9 +79,9 @@ impl Control {
         let now_s = self.now_s;
         let device = &self.devices[i];
         let over_c = device.guard.as_ref().and_then(Guard::headroom_c).map(|left_c| -left_c);
-        let told = self.config.guarded && device.sequences > 0 && device.duty <= DUTY_MIN;
-        let over_c = over_c.filter(|over_c| told && *over_c > DISOBEYS_C);
-        let Some(over_c) = over_c.filter(|_| device.course.serves()) else {
+        // Not only in service: a probe or a known answer is work as well, and what hangs in it heats as well.
+        let told = self.config.guarded && device.course.has_worker() && device.duty <= DUTY_MIN;
+        let Some(over_c) = over_c.filter(|over_c| told && *over_c > DISOBEYS_C) else {
             self.devices[i].unmoved = None;
             return;
         };
