@@ -20,11 +20,12 @@ const DUTY_STEP_UP: f64 = 0.1;
 const HOT_S: f64 = 2.0;
 /// Seconds between two such moves from one device, so that no sample is carried to and fro.
 pub(super) const LEAVE_EVERY_S: f64 = 30.0;
-/// A device disobeys that is so many degrees over its guard temperature and has not become cooler by so many within so
-/// many seconds of least duty: some readings of a slow sensor, and well below the overshoot of the safety contract.
-const DISOBEYS_C: f64 = 0.5;
+/// A device disobeys that is near its guard temperature (so many degrees over it, or less under) and has not become cooler by
+/// so many degrees within so many seconds of least duty: some readings of a slow sensor, and a twentieth of what a heat
+/// sink with a time constant of two minutes would lose.
+const DISOBEYS_C: f64 = -1.0;
 const COOLS_C: f64 = 0.1;
-const DISOBEYS_S: f64 = 4.0;
+const DISOBEYS_S: f64 = 6.0;
 /// A device that takes so many times as long as its profile says, and as its peers do by theirs, is at fault. Less is a
 /// matter of placement, which sees the same figure.
 const SLOW: f64 = 3.0;
@@ -73,8 +74,8 @@ impl Control {
         self.rescue(i);
     }
 
-    /// Stops the worker of a device that stays over its guard temperature though it was told to do next to nothing: it
-    /// hangs in its work, or its driver ignores the pace, and no order but this one cools it. The last device, too.
+    /// Stops the worker of a device that does not cool near its guard temperature though it was told to do next to nothing:
+    /// it hangs in its work, or its driver ignores the pace, and no order but this one cools it. The last device, too.
     fn watch_obedience(&mut self, i: usize) {
         let now_s = self.now_s;
         let device = &self.devices[i];
@@ -93,7 +94,8 @@ impl Control {
             self.devices[i].unmoved = Some((now_s, over_c));
             return;
         }
-        let reason = format!("it stays {over_c:.1} degrees over its guard temperature at its least duty");
+        let reason =
+            format!("{over_c:+.1} degrees from its guard temperature it does not cool at its least duty");
         let draw = self.random.uniform();
         let turn = self.devices[i].course.quarantine(now_s, Jobs::Lost, true, reason, draw);
         self.devices[i].unmoved = None;
