@@ -150,37 +150,28 @@ fn minutes(seconds: f64) -> String {
 }
 
 fn share(part: f64) -> String {
-    format!("{} %", figure(100.0 * part))
+    format!("{:.0} %", 100.0 * part)
 }
 
 /// The answer to a what-if.
 fn text(report: &Report) -> String {
     let headers = [
         "device",
-        "peak °C",
-        "guard",
-        "most",
-        "nominal min",
-        "warm",
-        "throttled",
-        "critical",
+        "°C: peak, guard, most",
+        "min: nominal, warm, throttled, critical",
         "duty",
         "busy",
         "tokens",
         "kJ",
     ];
-    let mut rows = table::table(&headers, 1..12);
+    let mut rows = table::table(&headers, 1..7);
+    table::keep_whole(&mut rows, 0);
     for device in &report.devices {
-        let DeviceReport { heat_s: [nominal, warm, throttled, critical], .. } = *device;
+        let DeviceReport { peak_c, guard_c, max_c, heat_s, .. } = *device;
         rows.add_row([
             device.name.clone(),
-            format!("{:.1}", device.peak_c),
-            format!("{:.1}", device.guard_c),
-            format!("{:.0}", device.max_c),
-            minutes(nominal),
-            minutes(warm),
-            minutes(throttled),
-            minutes(critical),
+            format!("{peak_c:.1}, {guard_c:.1}, {max_c:.0}"),
+            heat_s.map(minutes).join(", "),
             share(device.duty),
             share(device.busy),
             device.tokens.to_string(),

@@ -7,14 +7,18 @@
 //! | part | job |
 //! |---|---|
 //! | `control/requests.rs` | the life of a request: admission, tokens, ends, exactly one outcome |
+//! | `control/forecast.rs` | when a request would be finished if it were let in |
 //! | `control/devices.rs` | the life of a device: up, down, probes, readings, silence |
 //! | `control/guarding.rs` | heat, slowness, health and the power cap, and what they do to work in flight |
+//! | `control/rescue.rs` | samples that would be late where they run |
 //! | `control/dispatch.rs` | placing what waits |
 
 mod devices;
 mod dispatch;
+mod forecast;
 mod guarding;
 mod requests;
+mod rescue;
 
 use crate::admission::{Queue, tokens_per_s};
 use crate::config::{Config, DeviceId};
@@ -23,6 +27,7 @@ use crate::faults::Course;
 use crate::health::Health;
 use crate::heat::Guard;
 use crate::journal::{Decision, Kind};
+use crate::silence::Silence;
 use crate::speed::Speed;
 use crate::view::{DeviceView, HeatState, RequestView};
 use crate::work::{At, Job, Live};
@@ -46,14 +51,18 @@ struct Device {
     slow_since_s: Option<f64>,
     /// When its work was last moved away for softness, seconds.
     left_s: f64,
+    /// When it was last looked at for samples that will be late, seconds.
+    looked_s: f64,
     /// Samples on it.
     sequences: u32,
     /// Tokens set aside on it.
     held_tokens: u64,
     /// Tokens of prompts that its jobs have still to compute.
     prefill_tokens: u64,
-    /// When it last gave a sign, seconds.
-    progress_s: f64,
+    /// How long it gave no sign of its work.
+    silence: Silence,
+    /// Since when it is over its guard temperature though it may hardly compute, and how hot it was then: seconds, degrees.
+    unmoved: Option<(f64, f64)>,
     /// Nothing is placed on it before: it refused a sample.
     full_until_s: f64,
     /// The duty that was ordered last.
@@ -73,6 +82,8 @@ pub struct Control {
     queue: Queue,
     /// Samples that wait, of all requests.
     waiting: u64,
+    /// Share of the allowed tokens that samples use, as observed.
+    used_share: f64,
     next_job: u64,
     pass: u64,
     /// Something changed since the last placement.
@@ -95,10 +106,12 @@ impl Control {
             hot_since_s: None,
             slow_since_s: None,
             left_s: f64::NEG_INFINITY,
+            looked_s: f64::NEG_INFINITY,
             sequences: 0,
             held_tokens: 0,
             prefill_tokens: 0,
-            progress_s: 0.0,
+            silence: Silence::default(),
+            unmoved: None,
             full_until_s: 0.0,
             duty: 1.0,
         };
@@ -110,6 +123,7 @@ impl Control {
             deadlines: BTreeSet::new(),
             queue: Queue::new(drain_per_s),
             waiting: 0,
+            used_share: 1.0,
             next_job: 0,
             pass: 0,
             dirty: false,

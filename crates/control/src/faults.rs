@@ -27,10 +27,13 @@ pub const RAMP_S: f64 = 30.0;
 pub const RETURN_SHARE: f64 = 0.5;
 /// Seconds that a worker may take to load: 3 GB from a slow SD card.
 pub const START_MAX_S: f64 = 120.0;
-/// Seconds that one token may take: the prompt of a probe is a few tokens, so this is hang margin enough anywhere.
+/// Seconds that one token may take at least, more where [`Course::allow`] says so.
 pub const PROBE_MAX_S: f64 = 5.0;
-/// Seconds that a known answer may take: a few hundred tokens of prefill on the slowest device of the catalogue.
-pub const CHECK_MAX_S: f64 = 60.0;
+/// Seconds that a known answer may take at least, more where [`Course::allow`] says so: what a machine that is busy with
+/// something else may add, and no more, since a worker that hangs in a check heats its device unseen.
+pub const CHECK_MAX_S: f64 = 30.0;
+/// A known answer may take so many times what is predicted: it is batched with nothing, but the machine may be busy.
+const CHECK_SLACK: f64 = 2.0;
 /// Seconds between known-answer checks in service.
 pub const CHECK_EVERY_S: f64 = 600.0;
 /// An empty device is checked up to this many seconds before it is due, so that a busy one is seldom emptied for it.
@@ -104,8 +107,11 @@ enum Worker {
 pub struct Course {
     standing: Standing,
     worker: Worker,
-    /// When the standing runs out.
-    due_s: f64,
+    /// When the standing began, and for quarantine when it ends.
+    since_s: f64,
+    until_s: f64,
+    probe_max_s: f64,
+    check_max_s: f64,
     strikes: u32,
     returned_s: f64,
     ramps: bool,
@@ -121,7 +127,10 @@ impl Default for Course {
         Self {
             standing: Standing::Down,
             worker: Worker::Absent,
-            due_s: f64::NEG_INFINITY,
+            since_s: f64::NEG_INFINITY,
+            until_s: f64::NEG_INFINITY,
+            probe_max_s: PROBE_MAX_S,
+            check_max_s: CHECK_MAX_S,
             strikes: 0,
             returned_s: 0.0,
             ramps: false,
@@ -154,6 +163,11 @@ impl Course {
         self.standing == Standing::Serving
     }
 
+    /// Whether there is a worker that was not told to end.
+    pub fn has_worker(&self) -> bool {
+        self.worker == Worker::Present
+    }
+
     /// Failures that are not yet forgiven.
     pub fn strikes(&self) -> u32 {
         self.strikes
@@ -168,18 +182,36 @@ impl Course {
         RETURN_SHARE + (1.0 - RETURN_SHARE) * ramped
     }
 
+    /// A probe and a check are predicted to take so many seconds, as the device is now.
+    pub fn allow(&mut self, probe_s: f64, check_s: f64) {
+        self.probe_max_s = hang_after_s(probe_s).max(PROBE_MAX_S);
+        self.check_max_s = (CHECK_SLACK * check_s).max(CHECK_MAX_S);
+    }
+
+    /// When the standing runs out, seconds.
+    fn due_s(&self) -> f64 {
+        match self.standing {
+            Standing::Down => f64::NEG_INFINITY,
+            Standing::Starting => self.since_s + START_MAX_S,
+            Standing::Probing => self.since_s + self.probe_max_s,
+            Standing::Checking => self.since_s + self.check_max_s,
+            Standing::Serving => f64::INFINITY,
+            Standing::Quarantined => self.until_s,
+        }
+    }
+
     /// When it likely serves again, seconds; missing where it serves.
     pub fn back_s(&self) -> Option<f64> {
-        (self.standing != Standing::Serving).then_some(self.due_s)
+        (self.standing != Standing::Serving).then_some(self.due_s())
     }
 
     /// When [`Course::tick`] has something to do at the latest, seconds.
     pub fn wake_s(&self, idle: bool) -> f64 {
         match (self.standing, self.check_sent_s) {
-            (Standing::Serving, Some(sent_s)) => sent_s + CHECK_MAX_S,
+            (Standing::Serving, Some(sent_s)) => sent_s + self.check_max_s,
             (Standing::Serving, None) if idle => self.check_at_s - CHECK_EARLY_S,
             (Standing::Serving, None) => f64::INFINITY,
-            _ => self.due_s,
+            _ => self.due_s(),
         }
     }
 
@@ -218,7 +250,7 @@ impl Course {
         let doublings = self.strikes.saturating_sub(1).min(16);
         let length_s = (QUARANTINE_S * f64::from(1u32 << doublings)).min(QUARANTINE_MAX_S);
         self.standing = Standing::Quarantined;
-        self.due_s = now_s + length_s * (1.0 + JITTER_SHARE * (2.0 * draw - 1.0));
+        self.until_s = now_s + length_s * (1.0 + JITTER_SHARE * (2.0 * draw - 1.0));
         self.check_sent_s = None;
         self.checks_unanswered = 0;
         self.failures = 0;
@@ -235,7 +267,7 @@ impl Course {
             return None;
         }
         match outcome {
-            Ok(seconds) if *seconds <= PROBE_MAX_S => self.ask_check(now_s),
+            Ok(seconds) if *seconds <= self.probe_max_s => self.ask_check(now_s),
             Ok(seconds) => {
                 let reason = format!("its one-token probe took {seconds:.1} s");
                 Some(self.quarantine(now_s, Jobs::Lost, true, reason, draw))
@@ -267,7 +299,6 @@ impl Course {
                 self.standing = Standing::Serving;
                 self.returned_s = now_s;
                 self.ramps = self.strikes > 0;
-                self.due_s = f64::INFINITY;
                 turn(None, Kind::Returned, format!("its known answer is right, divergence {nats:.4} nat"))
             }
             Ok((nats, false)) => {
@@ -310,12 +341,12 @@ impl Course {
         match self.standing {
             Standing::Down => {
                 self.standing = Standing::Starting;
-                self.due_s = now_s + START_MAX_S;
+                self.since_s = now_s;
                 turn(Some(Order::Start), Kind::Started, "the loop starts")
             }
             Standing::Serving => match self.check_sent_s {
-                Some(sent_s) if now_s >= sent_s + CHECK_MAX_S => {
-                    let reason = format!("it gave no known answer within {CHECK_MAX_S:.0} s");
+                Some(sent_s) if now_s >= sent_s + self.check_max_s => {
+                    let reason = format!("it gave no known answer within {:.0} s", self.check_max_s);
                     Some(self.quarantine(now_s, Jobs::Lost, true, reason, draw))
                 }
                 None if idle && now_s >= self.check_at_s - CHECK_EARLY_S => {
@@ -324,24 +355,24 @@ impl Course {
                 }
                 _ => None,
             },
-            _ if now_s < self.due_s => None,
+            _ if now_s < self.due_s() => None,
             Standing::Starting => {
                 let reason = format!("its worker did not load within {START_MAX_S:.0} s");
                 self.worker = Worker::Present;
                 Some(self.quarantine(now_s, Jobs::Lost, true, reason, draw))
             }
             Standing::Probing => {
-                let reason = format!("its one-token probe was not answered within {PROBE_MAX_S:.0} s");
+                let reason = format!("its one-token probe was not answered within {:.0} s", self.probe_max_s);
                 Some(self.quarantine(now_s, Jobs::Lost, true, reason, draw))
             }
             Standing::Checking => {
-                let reason = format!("it gave no known answer within {CHECK_MAX_S:.0} s");
+                let reason = format!("it gave no known answer within {:.0} s", self.check_max_s);
                 Some(self.quarantine(now_s, Jobs::Lost, true, reason, draw))
             }
             Standing::Quarantined => match self.worker {
                 Worker::Absent => {
                     self.standing = Standing::Starting;
-                    self.due_s = now_s + START_MAX_S;
+                    self.since_s = now_s;
                     turn(Some(Order::Start), Kind::Started, "its quarantine is over")
                 }
                 Worker::Present => self.ask_probe(now_s),
@@ -356,13 +387,13 @@ impl Course {
 
     fn ask_probe(&mut self, now_s: f64) -> Option<Turn> {
         self.standing = Standing::Probing;
-        self.due_s = now_s + PROBE_MAX_S;
+        self.since_s = now_s;
         turn(Some(Order::Probe), Kind::Probed, "one token before it may serve again")
     }
 
     fn ask_check(&mut self, now_s: f64) -> Option<Turn> {
         self.standing = Standing::Checking;
-        self.due_s = now_s + CHECK_MAX_S;
+        self.since_s = now_s;
         turn(Some(Order::Check), Kind::Probed, "a known answer before it may serve")
     }
 }

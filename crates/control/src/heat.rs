@@ -77,6 +77,8 @@ pub struct Guard {
     passed_s: Option<f64>,
     wanted: f64,
     duty: f64,
+    /// The duty that the device was told last.
+    told: f64,
     state: HeatState,
     state_since_s: f64,
 }
@@ -103,6 +105,7 @@ impl Guard {
             passed_s: None,
             wanted: 1.0,
             duty: DUTY_FIRST,
+            told: 1.0,
             state: HeatState::Nominal,
             state_since_s: f64::NEG_INFINITY,
         }
@@ -134,9 +137,14 @@ impl Guard {
         self.adjust(now_s, seconds);
     }
 
+    /// The device was told this duty: the guard's own, or less.
+    pub fn tell(&mut self, duty: f64) {
+        self.told = duty.clamp(DUTY_MIN, 1.0);
+    }
+
     /// Power in units, by what the device does.
     fn power(&self, busy: bool) -> f64 {
-        if busy { self.idle_p + (self.full_p - self.idle_p) * self.duty } else { self.idle_p }
+        if busy { self.idle_p + (self.full_p - self.idle_p) * self.told } else { self.idle_p }
     }
 
     /// The sensor was read. [`Guard::pass`] comes first.
@@ -147,7 +155,7 @@ impl Guard {
         let busy = self.busy_s > 0.5 * self.span_s;
         if told.is_some() && busy {
             // What full power would be, from the power at this duty.
-            let full = self.idle_p + (p - self.idle_p) / self.duty;
+            let full = self.idle_p + (p - self.idle_p) / self.told;
             self.full_p += 0.05 * (full.clamp(self.idle_p + 0.1, 2.0) - self.full_p);
         }
         self.stretch_energy += p * self.span_s;

@@ -19,6 +19,7 @@
 //! | [`heat`] | the guard of a device's temperature |
 //! | [`thermal`] | the first-order model of a temperature, fitted while it runs |
 //! | [`sensor`] | whether a temperature sensor can be believed |
+//! | `silence` | how long a device gave no sign of its work |
 //! | [`speed`] | how fast a device is against its profile |
 //! | [`input`] | what a text, a pattern or a grammar may not be |
 //! | [`replay`] | the state of any moment, from the journal |
@@ -36,6 +37,7 @@ pub mod journal;
 pub mod placement;
 pub mod replay;
 pub mod sensor;
+pub mod silence;
 pub mod speed;
 pub mod thermal;
 pub mod view;

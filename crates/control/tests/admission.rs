@@ -2,7 +2,7 @@
 
 mod toy;
 
-use qeil_control::admission::{BATCH_SHARE, Queue, check_bounds, check_hope, tokens_per_s};
+use qeil_control::admission::{Queue, check_bounds, check_hope, tokens_per_s};
 use qeil_control::config::{Config, Limits};
 use qeil_control::event::*;
 use toy::{config, device, request};
@@ -138,7 +138,6 @@ fn the_queue_is_bounded_in_requests_and_in_tokens_and_batch_leaves_room() {
     assert!((queue.fill(&limits) - 0.45).abs() < 1e-9, "450 of 1000 tokens");
     let least = Limits { queue_requests_max: 1, ..limits };
     assert_eq!(Queue::new(1.0).check_room(&batch(1), &least), Ok(()), "a queue of one takes batch work");
-    assert!(BATCH_SHARE < 1.0);
 }
 
 #[test]

@@ -239,3 +239,26 @@ fn silence_has_a_margin_within_the_contract() {
         assert!((hang_after_s(predicted_s) - hang_s).abs() < 1e-9, "{predicted_s}");
     }
 }
+
+#[test]
+fn a_slow_or_paced_device_gets_more_time_for_its_trials() {
+    let checking = |check_s: f64, after_s: f64| {
+        let mut course = Course::default();
+        course.tick(0.0, true, 0.5);
+        course.up(0.0);
+        course.allow(0.0, check_s);
+        course.tick(after_s, true, 0.5).is_some()
+    };
+    assert!(checking(1.0, CHECK_MAX_S) && !checking(1.0, CHECK_MAX_S - 0.1));
+    assert!(checking(100.0, 200.0) && !checking(100.0, 199.9));
+    let probing = |probe_s: f64, after_s: f64| {
+        let mut course = serving(0.0);
+        course.down(1.0, &died(), 0.5);
+        course.tick(2.0, true, 0.5);
+        course.up(3.0);
+        course.allow(probe_s, 0.0);
+        course.tick(3.0 + after_s, true, 0.5).is_some()
+    };
+    assert!(probing(0.1, PROBE_MAX_S) && !probing(0.1, PROBE_MAX_S - 0.1));
+    assert!(probing(20.0, 25.0) && !probing(20.0, 24.9), "never above five seconds past the prediction");
+}

@@ -2,8 +2,8 @@
 //!
 //! The draws cover what the safety contract speaks of: any machine, any of the studied models, cool and hot
 //! surroundings, load from idle to three times what the machine can do, bursts, floods and hostile numbers, and faults of every
-//! kind at random moments. About a third of the hours are hot on purpose (warm surroundings and full load): there the
-//! guard earns its keep. The surroundings never exceed what the machine bears when idle, since no guard could help that.
+//! kind at random moments. About a third of the hours are hot on purpose (warm surroundings, full load, every device at work):
+//! there the guard earns its keep. The surroundings never exceed what the machine bears when idle, since no guard could help that.
 
 use crate::cost::{decode, prefill};
 use crate::error::SimError;
@@ -19,7 +19,9 @@ pub const HOUR_S: f64 = 3600.0;
 /// Stream of the draws that shape an hour; others are drawn while it runs.
 const STREAM: u64 = 1;
 /// Most requests a minute: beyond, an hour takes long to simulate and shows nothing new.
-const REQUESTS_PER_MINUTE_MAX: f64 = 120.0;
+const REQUESTS_PER_MINUTE_MAX: f64 = 30.0;
+/// Longest answers, tokens.
+const TOKENS_MOST: f64 = 1500.0;
 /// Longest deadline of random hours, seconds, so that the last requests end soon after the hour.
 const DEADLINE_MAX_S: f64 = 120.0;
 /// Degrees that idle surroundings stay below the guard temperature.
@@ -58,10 +60,13 @@ impl Hours {
         let prompt_most = between(50.0, 800.0);
         let tokens_most = between(16.0, 256.0);
         let samples_most = between(1.0, 8.0) as u32;
-        let (prompt_tokens, output_tokens) = ((4, prompt_most as u32), (4, tokens_most as u32));
         let mean = (prompt_most / 2.0, f64::from(1 + samples_most) / 2.0 * tokens_most / 2.0);
-        let load = if hot { between(0.8, 1.5) } else { between(0.02, 1.0).powi(2) * 3.0 };
-        let per_minute = (60.0 * load * requests_per_s(&machine, &model, mean)).min(REQUESTS_PER_MINUTE_MAX);
+        let load = if hot { between(1.0, 2.5) } else { between(0.02, 1.0).powi(2) * 3.0 };
+        let wanted = 60.0 * load * requests_per_s(&machine, &model, mean);
+        let per_minute = wanted.min(REQUESTS_PER_MINUTE_MAX);
+        // What a fast machine could do beyond the most requests, longer answers ask for.
+        let tokens_most = (tokens_most * wanted / per_minute).min(TOKENS_MOST);
+        let (prompt_tokens, output_tokens) = ((4, prompt_most as u32), (4, tokens_most as u32));
         let often = |share: f64, value: f64, draw: f64| if draw < share { value } else { 0.0 };
         let burst =
             Burst { every_s: between(200.0, 1200.0), for_s: between(10.0, 100.0), factor: between(2.0, 8.0) };
@@ -88,11 +93,15 @@ impl Hours {
             load,
             faults,
             profile_noise: 0.1,
-            goal: if between(0.0, 1.0) < 0.5 { Goal::Energy } else { Goal::Latency },
+            goal: if !hot && between(0.0, 1.0) < 0.5 { Goal::Energy } else { Goal::Latency },
             power_cap_w: None,
             guarded: true,
-            limits: Limits { deadline_max_s: DEADLINE_MAX_S, ..Limits::default() },
-            sequences_max: 4 + between(0.0, 13.0) as u32,
+            limits: Limits {
+                deadline_max_s: DEADLINE_MAX_S,
+                queue_requests_max: 4 + between(0.0, 29.0) as u32,
+                ..Limits::default()
+            },
+            sequences_max: 2 + between(0.0, 9.0) as u32,
             context_tokens: 8_192 + between(0.0, 16_384.0) as u32,
             machine,
             model,

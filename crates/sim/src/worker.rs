@@ -15,7 +15,7 @@ use qeil_control::event::{JobId, RequestId, Resume};
 use qeil_laws::random::word_at;
 
 /// Seconds of steps that are taken together: longer than the real worker's 25 ms, short beside every deadline.
-pub const STRETCH_S: f64 = 0.25;
+pub const STRETCH_S: f64 = 0.5;
 /// Prompt tokens of one chunk at most, and at least: the real worker's bounds of a step.
 const CHUNK_TOKENS: (u32, u32) = (16, 512);
 
@@ -166,8 +166,9 @@ impl Worker {
         std::mem::take(&mut self.jobs)
     }
 
-    /// What is computed next; nothing where there is nothing to do.
-    pub fn plan(&self, device: &DeviceSpec, model: &ModelShape) -> Option<Stretch> {
+    /// What is computed next at a share of full speed; nothing where there is nothing to do. A slow device takes fewer
+    /// steps together, so that its tokens are reported as often.
+    pub fn plan(&self, device: &DeviceSpec, model: &ModelShape, speed: f64) -> Option<Stretch> {
         let ready = || self.jobs.iter().filter(|job| job.prefill_left == 0);
         let sequences: u32 = ready().map(|job| job.slots.len() as u32).sum();
         // Samples of a job read its prompt once: the engine's attention does so, too.
@@ -179,7 +180,7 @@ impl Worker {
         if let Some(job) = self.jobs.iter().find(|job| job.prefill_left > 0) {
             let (least, most) = CHUNK_TOKENS;
             let per_token = step(device, model, work(most)).seconds / f64::from(most);
-            let chunk = ((STRETCH_S / per_token) as u32).clamp(least, most).min(job.prefill_left);
+            let chunk = ((speed * STRETCH_S / per_token) as u32).clamp(least, most).min(job.prefill_left);
             let cost = step(device, model, work(chunk));
             return Some(Stretch { steps: 1, cost, prefill: Some((job.id, chunk)) });
         }
@@ -188,7 +189,7 @@ impl Worker {
             .map(|slot| slot.end.saturating_sub(slot.position).max(1))
             .min()?;
         let cost = step(device, model, work(0));
-        let steps = ((STRETCH_S / cost.seconds) as u32).clamp(1, left);
+        let steps = ((speed * STRETCH_S / cost.seconds) as u32).clamp(1, left);
         Some(Stretch { steps, cost, prefill: None })
     }
 
@@ -242,7 +243,7 @@ mod tests {
         let mut next = std::collections::BTreeMap::from([((1, 0), 0), ((1, 1), 0), ((2, 4), 12)]);
         let mut ended = 0;
         for _ in 0..1000 {
-            let Some(stretch) = worker.plan(&jetson.devices[1], &model) else { break };
+            let Some(stretch) = worker.plan(&jetson.devices[1], &model, 1.0) else { break };
             assert!(stretch.steps >= 1 && stretch.seconds() > 0.0);
             for emitted in worker.finish(&stretch) {
                 let expected = next.get_mut(&(emitted.request.0, emitted.sample)).unwrap();
@@ -253,7 +254,7 @@ mod tests {
         }
         assert_eq!(ended, 3);
         assert_eq!(next.into_values().collect::<Vec<_>>(), [37, 37, 50]);
-        assert!(worker.plan(&jetson.devices[1], &model).is_none());
+        assert!(worker.plan(&jetson.devices[1], &model, 1.0).is_none());
     }
 
     #[test]

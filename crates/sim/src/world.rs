@@ -46,6 +46,8 @@ pub const SENSE_S: f64 = 1.0;
 const AMBIENT_S: f64 = 10.0;
 /// Seconds in which the death of a worker is seen (safety contract: at most 0.1).
 const DEATH_SEEN_S: f64 = 0.05;
+/// Seconds between two looks at a probe or a check that is being answered.
+const ANSWER_LOOK_S: f64 = 1.0;
 /// Seconds in which an order takes effect.
 const REPLY_S: f64 = 0.001;
 /// Inputs at one moment beyond which the loop is said to spin: all samples of a full worker end together, with room.
@@ -73,8 +75,8 @@ enum Event {
     Stretch(usize),
     /// A worker has loaded, if it is still that process.
     Loaded(usize, u64),
-    /// A probe or check of a process is done.
-    Answered(usize, u64, bool),
+    /// A probe or check of a process is done, or has these seconds at full speed left after so many at the speed then.
+    Answered(usize, u64, bool, f64),
     Sense(usize),
     FaultBegins(usize),
     FaultEnds(usize),
@@ -333,7 +335,7 @@ impl<'a> World<'a> {
                     self.tell(Input::Up(id_of(at)));
                 }
             }
-            Event::Answered(at, life, check) => self.answered(at, life, check),
+            Event::Answered(at, life, check, left_s) => self.answered(at, life, check, left_s),
             Event::Sense(at) => {
                 self.later(SENSE_S, Event::Sense(at));
                 self.sense(at);
@@ -365,16 +367,24 @@ impl<'a> World<'a> {
         }
     }
 
-    /// A probe or a check ends, if its process still lives; a hung one says nothing until it goes on.
-    fn answered(&mut self, at: usize, life: u64, check: bool) {
+    /// A probe or a check goes on or ends, if its process still lives; a hung one says nothing until it goes on.
+    fn answered(&mut self, at: usize, life: u64, check: bool, left_s: f64) {
         let device = &self.devices[at];
         if device.life != life || device.process != Process::Up {
             return;
         }
-        let (hung, wrong, slow) = (device.condition.hung, device.condition.wrong, device.condition.slow);
-        if hung {
-            self.later(1.0, Event::Answered(at, life, check));
-        } else if check {
+        if left_s > 0.0 || device.condition.hung {
+            // Looked at every second, since the duty may change meanwhile.
+            let speed = device.speed_alone(self.plant.clock(at));
+            let after_s =
+                if speed * ANSWER_LOOK_S >= left_s && speed > 0.0 { left_s / speed } else { ANSWER_LOOK_S };
+            let left_s = left_s - speed * after_s;
+            let left_s = if left_s < 1e-9 { 0.0 } else { left_s };
+            self.later(after_s, Event::Answered(at, life, check, left_s));
+            return;
+        }
+        let (wrong, slow) = (device.condition.wrong, device.condition.slow);
+        if check {
             let outcome = if wrong { (2.5, false) } else { (1e-4, true) };
             self.tell(Input::Checked { device: id_of(at), outcome: Ok(outcome) });
         } else {

@@ -9,7 +9,8 @@ use qeil_sim::world::run;
 use std::path::Path;
 
 fn scenario(text: &str) -> Scenario {
-    Scenario::parse("test.toml", text, |path| Machine::parse(path, "")).unwrap()
+    Scenario::parse("test.toml", text, |path| Machine::parse(path, ""))
+        .unwrap_or_else(|error| panic!("{error}"))
 }
 
 fn ten_minutes(machine: &str, celsius: f64, per_minute: f64) -> Scenario {

@@ -3,13 +3,18 @@
 use super::{Control, id_of, reading};
 use crate::config::DeviceId;
 use crate::event::{DownCause, JobId, Output};
-use crate::faults::{Jobs, Order, Turn, hang_after_s};
+use crate::faults::{Jobs, Order, Turn};
 use crate::journal::Kind;
 use crate::work::At;
 
 /// Most times that the observed slowness stretches the prediction of the next token: a device slower than that hangs as
 /// far as anybody who waits can tell.
 const STRETCH_MAX: f64 = 4.0;
+/// Seconds of tokens that a worker may tell together.
+const TOGETHER_S: f64 = 0.5;
+/// Tokens of prefill and steps of decoding that a probe and a known answer take at most.
+const PROBE_WORK: (f64, f64) = (16.0, 1.0);
+const CHECK_WORK: (f64, f64) = (256.0, 8.0);
 /// Least duty that the prediction of the next token reckons with.
 const DUTY_MIN: f64 = 0.01;
 
@@ -18,6 +23,13 @@ impl Control {
         let Some(i) = self.index(device) else { return };
         let turn = self.devices[i].course.up(self.now_s);
         self.take_turn(i, turn);
+        let duty = self.devices[i].duty;
+        if duty < 1.0 {
+            // A new worker knows nothing of what its predecessor was told.
+            self.out.push(Output::Pace { device, duty: duty as f32 });
+            let readings = vec![reading("duty", f64::from(duty as f32))];
+            self.decide(Kind::Paced, Some(i), None, "its new worker is told the duty in force", readings);
+        }
     }
 
     pub(super) fn down(&mut self, device: DeviceId, cause: &DownCause) {
@@ -96,10 +108,14 @@ impl Control {
         let device = &mut self.devices[i];
         let idle = device.sequences == 0;
         device.speed.pass(now_s, !idle, device.duty);
+        let expected_s = self.next_token_s(i);
+        let device = &mut self.devices[i];
+        device.silence.pass(now_s, device.duty, expected_s);
         self.guard_time(i);
+        self.allow(i);
         if !idle && self.devices[i].course.serves() && now_s >= self.silent_until_s(i) {
             let draw = self.random.uniform();
-            let silent_s = now_s - self.devices[i].progress_s;
+            let silent_s = self.devices[i].silence.lasts_s(now_s);
             let reason = format!("no sign of it for {silent_s:.1} s");
             let turn = self.devices[i].course.quarantine(now_s, Jobs::Lost, true, reason, draw);
             self.take_turn(i, Some(turn));
@@ -116,11 +132,34 @@ impl Control {
     /// When a device that has work and stays silent counts as hung, seconds.
     pub(super) fn silent_until_s(&self, i: usize) -> f64 {
         let device = &self.devices[i];
+        device.silence.ends_s(device.duty, self.next_token_s(i))
+    }
+
+    /// Seconds at full duty to the next token of a device, from the last one.
+    fn next_token_s(&self, i: usize) -> f64 {
+        let device = &self.devices[i];
         let profile = &self.config.devices[i].profile;
         let predicted_s = device.prefill_tokens as f64 * profile.prefill_s_per_token
-            + profile.decode_step_s(device.sequences);
-        let stretch = device.speed.slowness().clamp(1.0, STRETCH_MAX) / device.duty.max(DUTY_MIN);
-        device.progress_s + hang_after_s(predicted_s * stretch)
+            + profile.decode_step_s(device.sequences)
+            + TOGETHER_S;
+        predicted_s * device.speed.slowness().clamp(1.0, STRETCH_MAX)
+    }
+
+    /// Times as long as its profile says that a device takes for anything, by observation and by its duty.
+    fn stretch(&self, i: usize) -> f64 {
+        let device = &self.devices[i];
+        device.speed.slowness().clamp(1.0, STRETCH_MAX) / device.duty.max(DUTY_MIN)
+    }
+
+    /// Tells the course how long a probe and a check may take on this device as it is paced now.
+    fn allow(&mut self, i: usize) {
+        let stretch = self.stretch(i);
+        let profile = &self.config.devices[i].profile;
+        let seconds = |(prefill, steps): (f64, f64)| {
+            (prefill * profile.prefill_s_per_token + steps * profile.decode_step_s(1)) * stretch
+        };
+        let (probe_s, check_s) = (seconds(PROBE_WORK), seconds(CHECK_WORK));
+        self.devices[i].course.allow(probe_s, check_s);
     }
 
     /// Carries out a change of course.
@@ -157,7 +196,7 @@ impl Control {
         }
     }
 
-    fn jobs_on(&self, i: usize) -> Vec<JobId> {
+    pub(super) fn jobs_on(&self, i: usize) -> Vec<JobId> {
         let device = id_of(i);
         self.jobs.iter().filter(|(_, job)| job.device == device).map(|(id, _)| *id).collect()
     }

@@ -43,6 +43,10 @@ impl Control {
         }
         let mut groups: Vec<Group> = Vec::new();
         for _ in 0..PASS_MAX {
+            // Without a free place nothing can start, whoever's turn it is.
+            if candidates.iter().all(|candidate| candidate.places == 0) {
+                break;
+            }
             let Some(id) = self.next_in_turn() else { break };
             self.place_one(id, &mut candidates, &mut groups);
         }
@@ -51,13 +55,13 @@ impl Control {
         }
     }
 
-    /// The request whose turn it is, among those not passed over yet.
+    /// The request whose turn it is, among those not passed over yet. Those that will be late anyway come last.
     fn next_in_turn(&self) -> Option<RequestId> {
         let waits = |live: &&Live| live.waiting > 0 && live.passed_over != self.pass;
         let order = |a: &&Live, b: &&Live| {
-            a.request
-                .priority
-                .cmp(&b.request.priority)
+            self.is_late(a)
+                .cmp(&self.is_late(b))
+                .then_with(|| a.request.priority.cmp(&b.request.priority))
                 .then_with(|| self.queue.turn(a.request.client).total_cmp(&self.queue.turn(b.request.client)))
                 .then_with(|| a.arrived_s.total_cmp(&b.arrived_s))
                 .then_with(|| a.request.id.cmp(&b.request.id))
@@ -193,7 +197,7 @@ impl Control {
         let prefill_tokens = prompt_held + emitted;
         let holder = &mut self.devices[i];
         if holder.sequences == 0 {
-            holder.progress_s = self.now_s;
+            holder.silence.heard(self.now_s);
         }
         holder.sequences += seats.len() as u32;
         holder.held_tokens += prompt_held + seats.iter().map(|seat| seat.held).sum::<u64>();
@@ -229,7 +233,7 @@ impl Control {
     }
 
     /// The devices that take work, as placement sees them.
-    fn candidates(&self) -> Vec<Candidate> {
+    pub(super) fn candidates(&self) -> Vec<Candidate> {
         let cool = self.a_cool_device_takes_work();
         let total_w: f64 = (0..self.devices.len()).map(|i| self.predicted_w(i, 0)).sum();
         let nothing_runs = self.jobs.is_empty();

@@ -13,12 +13,19 @@ use crate::heat::{DUTY_MIN, Guard};
 use crate::journal::Kind;
 use crate::view::HeatState;
 
-/// A new duty is ordered when it differs by so much: each is a message and a row.
+/// A lower duty is ordered when it differs by so much, a higher one when it differs by more: each is a message and a row.
 const DUTY_STEP: f64 = 0.03;
+const DUTY_STEP_UP: f64 = 0.1;
 /// Seconds that a device must be hot before its work is moved away: a reading that corrects itself moves nothing.
 const HOT_S: f64 = 2.0;
 /// Seconds between two such moves from one device, so that no sample is carried to and fro.
-const LEAVE_EVERY_S: f64 = 30.0;
+pub(super) const LEAVE_EVERY_S: f64 = 30.0;
+/// A device disobeys that is near its guard temperature (so many degrees over it, or less under) and has not become cooler by
+/// so many degrees within so many seconds of least duty: some readings of a slow sensor, and a twentieth of what a heat
+/// sink with a time constant of two minutes would lose.
+const DISOBEYS_C: f64 = -1.0;
+const COOLS_C: f64 = 0.1;
+const DISOBEYS_S: f64 = 6.0;
 /// A device that takes so many times as long as its profile says, and as its peers do by theirs, is at fault. Less is a
 /// matter of placement, which sees the same figure.
 const SLOW: f64 = 3.0;
@@ -62,7 +69,37 @@ impl Control {
             guard.pass(now_s, busy);
         }
         self.guard_act(i);
+        self.watch_obedience(i);
         self.watch_slowness(i);
+        self.rescue(i);
+    }
+
+    /// Stops the worker of a device that does not cool near its guard temperature though it was told to do next to nothing:
+    /// it hangs in its work, or its driver ignores the pace, and no order but this one cools it. The last device, too.
+    fn watch_obedience(&mut self, i: usize) {
+        let now_s = self.now_s;
+        let device = &self.devices[i];
+        let over_c = device.guard.as_ref().and_then(Guard::headroom_c).map(|left_c| -left_c);
+        // Not only in service: a probe or a known answer is work as well, and what hangs in it heats as well.
+        let told = self.config.guarded && device.course.has_worker() && device.duty <= DUTY_MIN;
+        let Some(over_c) = over_c.filter(|over_c| told && *over_c > DISOBEYS_C) else {
+            self.devices[i].unmoved = None;
+            return;
+        };
+        let (since_s, from_c) = *self.devices[i].unmoved.get_or_insert((now_s, over_c));
+        if now_s - since_s < DISOBEYS_S {
+            return;
+        }
+        if over_c < from_c - COOLS_C {
+            self.devices[i].unmoved = Some((now_s, over_c));
+            return;
+        }
+        let reason =
+            format!("{over_c:+.1} degrees from its guard temperature it does not cool at its least duty");
+        let draw = self.random.uniform();
+        let turn = self.devices[i].course.quarantine(now_s, Jobs::Lost, true, reason, draw);
+        self.devices[i].unmoved = None;
+        self.take_turn(i, Some(turn));
     }
 
     /// Tells the device its duty and the journal its heat, where they changed; moves work away from what stays hot.
@@ -74,8 +111,11 @@ impl Control {
         let duty = self.wanted_duty(i);
         let told = self.devices[i].duty;
         let at_end = duty != told && (duty == 1.0 || duty == DUTY_MIN);
-        if at_end || (duty - told).abs() >= DUTY_STEP {
+        if at_end || told - duty >= DUTY_STEP || duty - told >= DUTY_STEP_UP {
             self.devices[i].duty = duty;
+            if let Some(guard) = &mut self.devices[i].guard {
+                guard.tell(duty);
+            }
             self.out.push(Output::Pace { device: super::id_of(i), duty: duty as f32 });
             let mut readings = self.heat_readings(i);
             readings.push(reading("duty", f64::from(duty as f32)));

@@ -53,7 +53,8 @@ impl Control {
         check_bounds(request, &self.config)?;
         check_hope(request, &self.config)?;
         self.check_devices(request)?;
-        self.queue.check_room(request, &self.config.limits)
+        self.queue.check_room(request, &self.config.limits)?;
+        self.check_forecast(request)
     }
 
     /// A request may wait for a device that is on its way, but not for one that comes after its deadline.
@@ -88,7 +89,7 @@ impl Control {
         seat.left = seat.left.saturating_sub(count);
         let profile = &self.config.devices[i].profile;
         let holder = &mut self.devices[i];
-        holder.progress_s = self.now_s;
+        holder.silence.heard(self.now_s);
         if !job.begun {
             job.begun = true;
             holder.prefill_tokens = holder.prefill_tokens.saturating_sub(job.prefill_tokens);
@@ -114,7 +115,7 @@ impl Control {
         let seat = job.seats.swap_remove(at);
         let request = job.request;
         let holder = &mut self.devices[i];
-        holder.progress_s = self.now_s;
+        holder.silence.heard(self.now_s);
         holder.sequences = holder.sequences.saturating_sub(1);
         holder.held_tokens = holder.held_tokens.saturating_sub(seat.held);
         if job.seats.is_empty() {
@@ -143,6 +144,8 @@ impl Control {
         match end {
             SampleEnd::Complete => {
                 state.at = At::Done;
+                let (emitted, tokens_max) = (state.emitted, live.request.tokens_max);
+                self.note_used(emitted, tokens_max);
                 self.end_if_complete(request);
             }
             SampleEnd::Failed(why) => {
@@ -247,9 +250,20 @@ impl Control {
 
     /// Cancels all samples of a job that are not cancelled yet.
     pub(super) fn cancel(&mut self, job_id: JobId, request: RequestId, reason: &str) {
+        self.cancel_some(job_id, request, reason, |_| true);
+    }
+
+    /// Cancels some samples of a job, where they are not cancelled yet.
+    pub(super) fn cancel_some(
+        &mut self,
+        job_id: JobId,
+        request: RequestId,
+        reason: &str,
+        which: impl Fn(u32) -> bool,
+    ) {
         let Some(job) = self.jobs.get_mut(&job_id) else { return };
         let mut samples = Vec::new();
-        for seat in job.seats.iter_mut().filter(|seat| !seat.cancelled) {
+        for seat in job.seats.iter_mut().filter(|seat| !seat.cancelled && which(seat.sample)) {
             seat.cancelled = true;
             samples.push(seat.sample);
         }

@@ -207,6 +207,8 @@ impl Toy {
             self.devices[i].starting_s = (left_s > DT_S).then_some(left_s - DT_S);
             if left_s <= DT_S {
                 self.devices[i].up = true;
+                // A new worker runs at full duty until it is told.
+                self.devices[i].duty = 1.0;
                 self.tell(Input::Up(id));
             }
             return;
@@ -395,6 +397,8 @@ impl Toy {
             assert!(view.sequences <= device.sequences_max, "{view:?}");
             assert!(view.tokens_held <= u64::from(device.context_tokens), "{view:?}");
             assert!(view.duty > 0.0 && view.duty <= 1.0);
+            let toy = &self.devices[usize::from(view.device.0)];
+            assert!(toy.held.is_empty() || toy.duty == view.duty, "{view:?} runs at {}", toy.duty);
             assert!(view.health > 0.0 && view.health <= 1.0);
         }
         let live = self.control.requests();

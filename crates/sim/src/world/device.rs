@@ -39,6 +39,17 @@ pub struct Running {
     pub event: u64,
 }
 
+impl Running {
+    /// End with the step in progress instead of the last one.
+    pub fn cut_short(&mut self) {
+        let step_s = self.stretch.cost.seconds;
+        let passed_s = self.stretch.seconds() - self.left_s;
+        let steps = ((passed_s / step_s).floor() as u32).saturating_add(1).min(self.stretch.steps);
+        self.stretch.steps = steps;
+        self.left_s = self.stretch.seconds() - passed_s;
+    }
+}
+
 /// One device.
 #[derive(Debug, Clone)]
 pub struct Device {
@@ -223,6 +234,30 @@ impl Device {
                 self.said_c = said;
                 Some(Some(said))
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cost::StepCost;
+
+    #[test]
+    fn a_stretch_that_is_cut_short_ends_with_the_step_in_progress() {
+        let cost = StepCost { seconds: 0.1, dynamic_w: 1.0, bus_b_per_s: 0.0 };
+        let running = |left_s| Running {
+            stretch: Stretch { steps: 5, cost, prefill: None },
+            left_s,
+            joules: 0.0,
+            event: 1,
+        };
+        // (seconds left of half a second, steps, seconds left then)
+        for (left_s, steps, then_s) in [(0.5, 1, 0.1), (0.45, 1, 0.05), (0.26, 3, 0.06), (0.05, 5, 0.05)] {
+            let mut cut = running(left_s);
+            cut.cut_short();
+            assert_eq!(cut.stretch.steps, steps, "{left_s}");
+            assert!((cut.left_s - then_s).abs() < 1e-9, "{left_s}: {}", cut.left_s);
         }
     }
 }

@@ -263,10 +263,9 @@ impl World<'_> {
         let asked = &self.devices[at];
         if asked.process == Process::Up {
             // A known question is some hundred tokens, a probe a few.
-            let seconds = self.probe_s(at) * if check { 8.0 } else { 1.0 };
-            let after_s = seconds * asked.condition.slow / asked.duty.max(0.05);
+            let left_s = self.probe_s(at) * if check { 8.0 } else { 1.0 };
             let life = asked.life;
-            self.later(after_s, Event::Answered(at, life, check));
+            self.later(REPLY_S, Event::Answered(at, life, check, left_s));
             return;
         }
         let why = "its worker is not there (simulated)".to_owned();

@@ -6,6 +6,9 @@ use crate::report::Promise;
 use crate::worker::{Emitted, token};
 use qeil_control::event::{Input, RequestId, SampleEnd};
 
+/// A device this much slower than when its steps were taken together reports after the step at hand.
+const SLOWER: f64 = 0.8;
+
 impl World<'_> {
     /// Let time pass: work, heat, energy.
     pub(super) fn advance(&mut self, to_s: f64) {
@@ -75,8 +78,12 @@ impl World<'_> {
             device.power_w = device.idle_w() + device.dynamic_alone_w(*clock) * power_scale;
             let fresh = device.running.is_some_and(|running| running.event == 0);
             if fresh || (speed - device.speed).abs() > 1e-9 {
+                let slower = speed < SLOWER * device.speed;
                 device.speed = speed;
                 if let Some(running) = &mut device.running {
+                    if slower {
+                        running.cut_short();
+                    }
                     // What was to end it is stale, and one that hangs has no end.
                     running.event = 0;
                     if speed > 0.0 {
@@ -99,7 +106,8 @@ impl World<'_> {
         if device.process != Process::Up || device.running.is_some() {
             return;
         }
-        if let Some(stretch) = device.worker.plan(&device.spec, &self.scenario.model) {
+        let speed = device.speed_alone(self.plant.clock(at));
+        if let Some(stretch) = device.worker.plan(&device.spec, &self.scenario.model, speed) {
             device.running = Some(Running { stretch, left_s: stretch.seconds(), joules: 0.0, event: 0 });
             self.rebalance();
         }
