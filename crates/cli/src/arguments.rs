@@ -3,7 +3,9 @@
 //! Bounds that hold on any machine (a number of samples, an empty prompt) are checked here, so that they end with
 //! the usage exit code; what depends on the machine (a device, a file) is checked where it is used.
 
+use crate::compare::CompareArguments;
 use crate::coverage::CoverageArguments;
+use crate::plan::PlanArguments;
 use crate::simulate::SimulateArguments;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use qeil_engine::spec::WeightFormat;
@@ -42,6 +44,10 @@ pub enum Command {
     Fit(FitArguments),
     /// Say what a model that was never run will take, from the laws
     Predict(PredictArguments),
+    /// Choose model, device, phase split and samples for a goal, from what is measured or simulated
+    Plan(PlanArguments),
+    /// Hold the planner's mix of devices against the best single one, on simulated machines
+    Compare(CompareArguments),
     /// Tabulate the metrics of all stored runs
     Metrics(MetricsArguments),
     /// Run hours of operation on simulated devices: would this machine hold this load in this heat?

@@ -5,6 +5,7 @@
 
 mod arguments;
 mod bench;
+mod compare;
 mod coverage;
 mod devices;
 mod doctor;
@@ -13,6 +14,7 @@ mod fit_coverage;
 mod inspect;
 mod metrics;
 mod models;
+mod plan;
 mod predict;
 mod profile;
 mod pull;
@@ -93,6 +95,8 @@ async fn dispatch(arguments: Arguments) -> Result<Output> {
         Command::Coverage(arguments) => coverage::coverage(arguments).await,
         Command::Fit(arguments) => fit::fit(&arguments).map(Output::from),
         Command::Predict(arguments) => predict::predict(arguments).await.map(Output::from),
+        Command::Plan(arguments) => plan::plan(arguments).await.map(Output::from),
+        Command::Compare(arguments) => compare::compare(&arguments).map(Output::from),
         Command::Metrics(arguments) => metrics::metrics(&arguments).map(Output::from),
         Command::Simulate(arguments) => simulate::simulate(arguments).await,
         Command::Pull(arguments) => pull::pull(arguments).await.map(Output::from),
