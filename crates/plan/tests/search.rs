@@ -22,9 +22,9 @@ const COVERAGE_SHARE: f64 = 0.8;
 
 /// Mean and largest share that the narrowed search loses on the goal.
 fn gap(size: Size, effort: Effort, goal: Goal) -> (f64, f64) {
-    let seeds = 30;
+    let seeds = 40;
     let gaps: Vec<f64> = (0..seeds)
-        .map(|seed| {
+        .filter_map(|seed| {
             let mut problem = space(seed, size);
             // Most of what can be solved is asked for, so that one sample is not the answer to all.
             let most = problem.models.iter().map(|model| model.coverage.as_ref().unwrap().at(u32::MAX));
@@ -32,10 +32,13 @@ fn gap(size: Size, effort: Effort, goal: Goal) -> (f64, f64) {
             let exact = plan(&problem, goal).unwrap();
             assert_eq!(exact.method, Method::Enumerated, "seed {seed}");
             let narrowed = plan_within(&problem, goal, effort).unwrap();
-            assert!(matches!(narrowed.method, Method::Searched(_)), "seed {seed}: nothing was narrowed");
-            value(narrowed.choice.figures, goal) / value(exact.choice.figures, goal) - 1.0
+            // A space that is small enough is not narrowed, and has no gap to show.
+            let Method::Searched(how) = &narrowed.method else { return None };
+            println!("seed {seed}: {how:?}");
+            Some(value(narrowed.choice.figures, goal) / value(exact.choice.figures, goal) - 1.0)
         })
         .collect();
+    assert!(gaps.len() > seeds as usize / 2, "only {} spaces were narrowed", gaps.len());
     assert!(gaps.iter().all(|gap| *gap > -1e-9), "better than the exact front: {gaps:?}");
     (gaps.iter().sum::<f64>() / gaps.len() as f64, gaps.iter().copied().fold(0.0, f64::max))
 }
