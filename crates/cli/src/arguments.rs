@@ -5,6 +5,7 @@
 
 use crate::compare::CompareArguments;
 use crate::coverage::CoverageArguments;
+use crate::plan::PlanArguments;
 use crate::simulate::SimulateArguments;
 use crate::journal::JournalArguments;
 use crate::serve::ServeArguments;
@@ -45,6 +46,10 @@ pub enum Command {
     Fit(FitArguments),
     /// Say what a model that was never run will take, from the laws
     Predict(PredictArguments),
+    /// Choose model, device, phase split and samples for a goal, from what is measured or simulated
+    Plan(PlanArguments),
+    /// Hold the planner's mix of devices against the best single one, on simulated machines
+    Compare(CompareArguments),
     /// Tabulate the metrics of all stored runs
     Metrics(MetricsArguments),
     /// Run hours of operation on simulated devices: would this machine hold this load in this heat?

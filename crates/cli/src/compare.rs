@@ -1,7 +1,10 @@
-//! `qeil compare`: the same tasks on each device alone and on the orchestrated mix, side by side.
+//! `qeil compare`: the same tasks on each device alone and on the orchestrated mix, side by side; `compare simulated` does
+//! it for machines that are not here.
 //!
 //! Where there is a single processor and nothing else, two engines on its two halves stand in for two devices, against
 //! one engine on all of it; the table names them so. Joules are what the machine's meter says, estimates on most.
+
+mod simulated;
 
 use crate::models::file_of;
 use crate::run::envelope;
@@ -32,8 +35,18 @@ const SEQUENCE_TOKENS: u32 = 1024;
 /// Sequences of each engine.
 const SEQUENCES: u32 = 8;
 
+/// What else can be compared.
+#[derive(Debug, clap::Subcommand)]
+pub enum CompareCommand {
+    /// The best single device and the planner's mix, on simulated machines
+    Simulated(simulated::SimulatedArguments),
+}
+
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct CompareArguments {
+    #[command(subcommand)]
+    of: Option<CompareCommand>,
     /// Name from `qeil models`, or path of a GGUF file; pulled if it is missing
     #[arg(default_value = qeil_model::catalogue::DEFAULT_MODEL)]
     model: String,
@@ -85,6 +98,9 @@ struct Report {
 }
 
 pub async fn compare(arguments: CompareArguments) -> Result<String> {
+    if let Some(CompareCommand::Simulated(arguments)) = &arguments.of {
+        return simulated::simulated(arguments);
+    }
     let launch = Launch::this_program()?;
     let devices = select(probe_devices(&launch).await?, &arguments.devices)?;
     let model = file_of(&arguments.model).await?;
@@ -175,9 +191,11 @@ async fn engine(
     let worker = Worker::start(launch, spec.clone()).await?;
     // A share of the package's power for its share of the CPUs; for another device the processor's is a guess, and the
     // profile is labelled an estimate.
-    let share = f64::from(spec.threads) / f64::from(std::thread::available_parallelism().map_or(1, |n| n.get() as u32));
+    let share = f64::from(spec.threads)
+        / f64::from(std::thread::available_parallelism().map_or(1, |n| n.get() as u32));
     let (idle_w, max_w) = (envelope.idle(), envelope.max());
-    let measured = profile::measure(&worker, idle_w.0 + (max_w.0 - idle_w.0) * share.min(1.0), idle_w.0).await;
+    let measured =
+        profile::measure(&worker, idle_w.0 + (max_w.0 - idle_w.0) * share.min(1.0), idle_w.0).await;
     worker.stop().await;
     let profile = measured.with_context(|| format!("timing {name}"))?;
     let kind = devices.iter().find(|d| d.name.eq_ignore_ascii_case(&spec.device));
@@ -227,7 +245,8 @@ fn questions(arguments: &CompareArguments, facts: &qeil_model::ModelFacts) -> Re
 }
 
 fn text(report: &Report) -> String {
-    let headers = ["on", "joules", "seconds", "median s", "p95 s", "tokens/s", "pass@1", "coverage", "solved/J"];
+    let headers =
+        ["on", "joules", "seconds", "median s", "p95 s", "tokens/s", "pass@1", "coverage", "solved/J"];
     let mut shown = table::table(&headers, 1..9);
     for result in &report.line_ups {
         let figure = |value: Option<f64>| value.map_or_else(|| MISSING.into(), table::figure);
@@ -246,12 +265,15 @@ fn text(report: &Report) -> String {
             figure(solved.zip(joules).map(|(solved, joules)| solved / joules)),
         ]);
     }
-    let mut text = format!("{shown}\n {}: {} tasks, {} samples each\n", report.model, report.tasks, report.samples);
+    let mut text =
+        format!("{shown}\n {}: {} tasks, {} samples each\n", report.model, report.tasks, report.samples);
     if let Some(energy) = report.line_ups.iter().find_map(|result| result.energy.as_ref()) {
-        text += &format!(" Joules: {} ({}), gross, those of the requests\n", energy.provenance, energy.source);
+        text +=
+            &format!(" Joules: {} ({}), gross, those of the requests\n", energy.provenance, energy.source);
     }
     if report.stand_ins {
-        text += " Halves of one processor stand in for two devices here: they share its memory and its heat.\n";
+        text +=
+            " Halves of one processor stand in for two devices here: they share its memory and its heat.\n";
     }
     for (name, nats) in &report.divergences {
         text += &format!(" KL(first device, {name}): {nats:.4} nat on the known questions\n");

@@ -16,6 +16,7 @@ mod journal;
 mod metrics;
 mod models;
 mod moment;
+mod plan;
 mod predict;
 mod profile;
 mod pull;
@@ -96,6 +97,7 @@ async fn dispatch(arguments: Arguments) -> Result<Output> {
         Command::Coverage(arguments) => coverage::coverage(arguments).await,
         Command::Fit(arguments) => fit::fit(&arguments).map(Output::from),
         Command::Predict(arguments) => predict::predict(arguments).await.map(Output::from),
+        Command::Plan(arguments) => plan::plan(arguments).await.map(Output::from),
         Command::Metrics(arguments) => metrics::metrics(&arguments).map(Output::from),
         Command::Simulate(arguments) => simulate::simulate(arguments).await,
         Command::Pull(arguments) => pull::pull(arguments).await.map(Output::from),

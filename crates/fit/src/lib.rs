@@ -18,9 +18,11 @@
 //! | [`coverage`] | counts of repeated sampling into coverage at many samples |
 //! | [`coverage_run`] | what one coverage run showed |
 //! | [`coverage_metrics`] | the three metrics of every coverage run |
+//! | [`costs`] | costs of phases for a planner: measured, by law, by the limits |
 //! | [`chart`] | pictures of the laws, as SVG |
 
 pub mod chart;
+pub mod costs;
 pub mod coverage;
 pub mod coverage_metrics;
 pub mod coverage_run;

@@ -16,7 +16,7 @@ fn main() {
                 models: 4,
                 devices: 3,
                 settings: 2,
-                samples_max: 12,
+                samples_max: 11,
                 batches: 4,
                 lanes_max: 3,
                 ladder_max: 1,

@@ -13,7 +13,7 @@
 //!
 //! **Where that is too much** ([`RUNGS_MAX`], [`LADDERS_MAX`]) the space is narrowed in steps, each named in
 //! [`Method::Searched`]: samples are handed out greedily instead of in every composition; numbers of samples are powers
-//! of two; only rungs that nothing of the same model and samples beats (started afresh, and after half of what they
+//! of two; only rungs that nothing of the same model, samples and devices beats (started afresh, and after half of what they
 //! solve is solved) are stacked; at last an even choice of those along the front of energy and time. The gap to the
 //! exact front is tested where both can be computed.
 
@@ -361,12 +361,14 @@ impl<'a> Search<'a> {
         classes.iter().map(of).sum()
     }
 
-    /// Rungs that nothing of the same model and number of samples beats, fresh or half-way.
+    /// Rungs that nothing of the same model, number of samples and (where dollars count, since hardware is paid for by the
+    /// device) devices beats, fresh or half-way.
     fn narrow(&self, entries: &[Entry], seconds: &[usize]) -> Vec<usize> {
-        let mut classes: BTreeMap<(u16, u32), Vec<usize>> = BTreeMap::new();
+        let mut classes: BTreeMap<(u16, u32, u64), Vec<usize>> = BTreeMap::new();
         for &at in seconds {
-            let rung = &entries[at].rung;
-            classes.entry((rung.model, rung.samples())).or_default().push(at);
+            let (rung, devices) = (&entries[at].rung, entries[at].footprint.devices);
+            let devices = if self.known.usd { devices } else { 0 };
+            classes.entry((rung.model, rung.samples(), devices)).or_default().push(at);
         }
         let criteria = |&at: &usize| {
             let entry = &entries[at];

@@ -17,20 +17,28 @@ fn value(figures: Figures, goal: Goal) -> f64 {
     }
 }
 
+/// Share of the best model's coverage that is asked for.
+const COVERAGE_SHARE: f64 = 0.8;
+
 /// Mean and largest share that the narrowed search loses on the goal.
-fn gap(size: Size, effort: Effort, goal: Goal, coverage_min: f64) -> (f64, f64) {
-    let seeds = 30;
+fn gap(size: Size, effort: Effort, goal: Goal) -> (f64, f64) {
+    let seeds = 40;
     let gaps: Vec<f64> = (0..seeds)
-        .map(|seed| {
+        .filter_map(|seed| {
             let mut problem = space(seed, size);
-            problem.limits.coverage_min = Some(coverage_min);
+            // Most of what can be solved is asked for, so that one sample is not the answer to all.
+            let most = problem.models.iter().map(|model| model.coverage.as_ref().unwrap().at(u32::MAX));
+            problem.limits.coverage_min = Some(COVERAGE_SHARE * most.fold(0.0, f64::max));
             let exact = plan(&problem, goal).unwrap();
             assert_eq!(exact.method, Method::Enumerated, "seed {seed}");
             let narrowed = plan_within(&problem, goal, effort).unwrap();
-            assert!(matches!(narrowed.method, Method::Searched(_)), "seed {seed}: nothing was narrowed");
-            value(narrowed.choice.figures, goal) / value(exact.choice.figures, goal) - 1.0
+            // A space that is small enough is not narrowed, and has no gap to show.
+            let Method::Searched(how) = &narrowed.method else { return None };
+            println!("seed {seed}: {how:?}");
+            Some(value(narrowed.choice.figures, goal) / value(exact.choice.figures, goal) - 1.0)
         })
         .collect();
+    assert!(gaps.len() > seeds as usize / 2, "only {} spaces were narrowed", gaps.len());
     assert!(gaps.iter().all(|gap| *gap > -1e-9), "better than the exact front: {gaps:?}");
     (gaps.iter().sum::<f64>() / gaps.len() as f64, gaps.iter().copied().fold(0.0, f64::max))
 }
@@ -48,12 +56,12 @@ fn narrowing_loses_little() {
         split: true,
     };
     let ladders = Size { models: 3, devices: 2, lanes_max: 2, samples_max: 6, ladder_max: 2, ..shared };
-    let few_rungs = Effort { rungs: 2_000, ladders: u64::MAX };
+    let few_rungs = Effort { rungs: 4_000, ladders: u64::MAX };
     let few_ladders = Effort { ladders: 1_000, ..Effort::default() };
     for (what, size, effort) in [("samples shared out", shared, few_rungs), ("ladders", ladders, few_ladders)]
     {
         for goal in [Goal::Energy, Goal::Latency, Goal::Cost] {
-            let (mean, most) = gap(size, effort, goal, 0.4);
+            let (mean, most) = gap(size, effort, goal);
             println!("{what}, {goal}: mean gap {:.2} %, largest {:.2} %", 100.0 * mean, 100.0 * most);
             assert!(mean < 0.01 && most < 0.05, "{what}, {goal}: {mean} {most}");
         }

@@ -7,6 +7,7 @@ mod coverage;
 mod fit_coverage;
 mod home;
 mod serve;
+mod planning;
 mod sweeps;
 
 use home::{Home, stderr, stdout};
@@ -47,6 +48,17 @@ fn what_is_wrong_is_said_and_coded() {
         (&["fit", "coverage", "--counts", "none.csv", "--level", "1"], 2, &["between 0.5 and 0.99"]),
         (&["fit", "--json", "coverage", "--counts", "none.csv"], 2, &["--json"]),
         (&["predict", "tiny"], 1, &["nothing has been measured yet"]),
+        (&["plan", "tiny"], 1, &["nothing has been measured", "qeil profile --quick tiny", "--sim"]),
+        (&["plan"], 2, &["MODEL"]),
+        (&["plan", "Qwen2-0.5B", "--sim", "abacus"], 1, &["abacus", "jetson-orin-nano"]),
+        (&["plan", "Nobody-1B", "--sim", "jetson-orin-nano"], 1, &["Nobody-1B", "Qwen2-0.5B"]),
+        (&["plan", "Qwen2-0.5B", "--sim", "jetson-orin-nano", "--not-on", "NPU9"], 1, &["NPU9", "there are"]),
+        (&["plan", "Qwen2-0.5B", "--sim", "jetson-orin-nano", "--min-coverage", "2"], 2, &["between 0 and 1"]),
+        (
+            &["plan", "Qwen2-0.5B", "--sim", "jetson-orin-nano", "--deadline-s", "1e-6"],
+            1,
+            &["no configuration keeps all limits", "deadline excludes"],
+        ),
         (&["metrics", "--price-usd", "-5"], 2, &["between 0"]),
         (&["synth", "no-such-shape"], 1, &["no-such-shape"]),
         (&["quantize", "tiny", "Q9"], 2, &["Q4_K_M"]),
