@@ -126,6 +126,9 @@ pub struct GenerateRequest {
     pub ignore_end: bool,
     /// Look for the prompt's longest known prefix in the worker's cache and leave the prompt there afterwards.
     pub reuse_prefix: bool,
+    /// Compute what samples have already emitted elsewhere token by token, as it was computed there, and not as one
+    /// prefill: slower to start, but the numbers come from steps of the same shape (see the text of `worker::advance`).
+    pub replay: bool,
 }
 
 impl GenerateRequest {
@@ -142,6 +145,7 @@ impl GenerateRequest {
             logprobs: None,
             ignore_end: false,
             reuse_prefix: true,
+            replay: false,
         }
     }
 

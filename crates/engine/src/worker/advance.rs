@@ -2,6 +2,10 @@
 //!
 //! After a step that failed or was stopped in the middle, llama.cpp may hold part of the batch; every sequence
 //! is then cut back to where it was, and the step can be tried again.
+//!
+//! A sample that comes from elsewhere brings the tokens it has emitted. As one prefill they are in memory soonest, but a
+//! matrix kernel for many rows sums in another order than the one for a single row, and the last bits differ; sampling can
+//! turn that into other text. A request with `replay` feeds them one in a step, between those that decode.
 
 use super::job::Purpose;
 use super::prefix::Entry;
@@ -72,10 +76,25 @@ impl<B: Backend, C: Clock> Stepper<B, C> {
             if let Some(trunk) = &job.trunk {
                 lanes.push((Lane::Trunk(j), Demand { pending: trunk.tokens.len() - trunk.fed }));
             }
-            let pending = (0..job.samples.len()).map(|s| (s, job.pending(s))).filter(|&(_, n)| n > 0);
+            // A replayed token is a row of its own step, as it was where it was drawn.
+            let most = if job.request().is_some_and(|r| r.replay) { 1 } else { usize::MAX };
+            let pending =
+                (0..job.samples.len()).map(|s| (s, job.pending(s).min(most))).filter(|&(_, n)| n > 0);
             lanes.extend(pending.map(|(s, pending)| (Lane::Sample(j, s), Demand { pending })));
         }
+        if self.spec.ubatch_tokens == 1 {
+            // One row at a time is a promise: equal numbers whatever shares the step. llama.cpp takes the row of the next
+            // sequence along even then where that follows in the batch (`split_equal`), so none follows.
+            lanes.sort_by_key(|(lane, _)| std::cmp::Reverse(self.seq_of(*lane)));
+        }
         lanes
+    }
+
+    fn seq_of(&self, lane: Lane) -> Option<Seq> {
+        match lane {
+            Lane::Trunk(j) => self.jobs[j].trunk.as_ref().map(|trunk| trunk.seq),
+            Lane::Sample(j, s) => self.jobs[j].samples[s].seq,
+        }
     }
 
     fn push_rows(&self, lane: Lane, grant: usize, last: bool, rows: &mut Vec<Row>) {
@@ -163,7 +182,9 @@ impl<B: Backend, C: Clock> Stepper<B, C> {
         let tokens_max = self.jobs[j].request().map_or(0, |r| r.tokens_max) as usize;
         let mut live = Vec::new();
         for s in 0..self.jobs[j].samples.len() {
-            if self.jobs[j].samples[s].emitted.len() >= tokens_max {
+            if let Some(which) = self.jobs[j].samples[s].stopped {
+                self.finish(j, s, FinishReason::Stop(which));
+            } else if self.jobs[j].samples[s].emitted.len() >= tokens_max {
                 self.finish(j, s, FinishReason::Length);
             } else if self.jobs[j].samples[s].finished.is_none() {
                 live.push(s);

@@ -71,6 +71,8 @@ pub struct Sample {
     pub grammar: Option<Box<dyn Grammar>>,
     /// Text that could still become a stop string.
     pub watch: StopWatch,
+    /// The stop string that what it emitted elsewhere already holds.
+    pub stopped: Option<u32>,
     /// Why it ended, once it has.
     pub finished: Option<FinishReason>,
 }
@@ -85,6 +87,7 @@ impl Sample {
             fed: 0,
             grammar,
             watch: StopWatch::default(),
+            stopped: None,
             finished: None,
         }
     }

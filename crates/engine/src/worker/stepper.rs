@@ -198,7 +198,12 @@ impl<B: Backend, C: Clock> Stepper<B, C> {
             }
             let mut piece = Vec::new();
             self.backend.piece(token, &mut piece);
-            sample.watch.push(&piece, &request.stop);
+            let (_, stop) = sample.watch.push(&piece, &request.stop);
+            // Its worker died between the token and the word that it was the last.
+            if stop.is_some() {
+                sample.stopped = stop;
+                break;
+            }
         }
         Ok(())
     }
@@ -296,7 +301,9 @@ impl<B: Backend, C: Clock> Stepper<B, C> {
         let seqs = (k + 1).min(self.spec.sequences);
         let cells = if self.spec.kv_unified { job.cells } else { 0 };
         let reuse = job.request().is_some_and(|r| r.reuse_prefix);
-        let tokens = if k == 1 { job.tokens_of(0) } else { job.prompt.clone() };
+        // With one sample the prompt and what it emitted elsewhere are one prefill, unless that is to be replayed.
+        let replay = job.request().is_some_and(|r| r.replay);
+        let tokens = if k == 1 && !replay { job.tokens_of(0) } else { job.prompt.clone() };
 
         let others = self.jobs.iter().filter(|other| other.started);
         let (cells_taken, promised) =

@@ -122,3 +122,128 @@ async fn a_state_that_does_not_belong_is_refused() {
         assert!(matches!(missing, Err(EngineError::Export(_))), "{missing:?}");
     }
 }
+
+/// How a worker computes, and what a sample that moves brings along.
+struct Way {
+    name: &'static str,
+    flash_attention: bool,
+    kv_unified: bool,
+    /// One row at a time through the engine.
+    one_row: bool,
+    replay: bool,
+}
+
+/// Samples of one request, of which each is cut and goes on elsewhere.
+const MOVED: u32 = 4;
+/// Requests for each way.
+const SEEDS: u64 = 5;
+
+/// How many of the moved samples say something else than those that stayed.
+async fn differ(model: PathBuf, way: &Way) -> (u32, u32) {
+    let mut set = spec(model);
+    (set.flash_attention, set.kv_unified) = (way.flash_attention, way.kv_unified);
+    (set.sequences, set.prefix_cache_tokens) = (8, 0);
+    if way.one_row {
+        set.ubatch_tokens = 1;
+    }
+    let start = async || Worker::start(&worker(), set.clone()).await;
+    let (here, there) = (start().await.unwrap(), start().await.unwrap());
+    let (mut different, mut moved) = (0, 0);
+    for seed in 0..SEEDS {
+        let sampling = Sampling { temperature: 1.0, seed, ..Sampling::default() };
+        let mut all = request(&sampling);
+        all.samples = (0..MOVED).map(|index| SampleStart { index, emitted: Vec::new() }).collect();
+        let whole = here.generate(all.clone()).await.unwrap().collect().await.unwrap();
+        // Somebody else decodes there meanwhile.
+        let mut other = request(&Sampling { seed: seed + 1000, ..sampling.clone() });
+        other.prompt = Prompt::text("Elsewhere");
+        other.tokens_max = 200;
+        let other = there.generate(other).await.unwrap();
+        for sample in &whole.samples {
+            let ids = sample.ids();
+            let cut = 6 + 9 * sample.index as usize;
+            let mut goes_on = all.clone();
+            goes_on.replay = way.replay;
+            goes_on.samples = vec![SampleStart { index: sample.index, emitted: ids[..cut].to_vec() }];
+            let arrived = there.generate(goes_on).await.unwrap().collect().await.unwrap();
+            moved += 1;
+            different += u32::from(arrived.samples[0].ids() != ids[cut..]);
+        }
+        drop(other);
+    }
+    (different, moved)
+}
+
+#[tokio::test]
+async fn how_often_a_moved_sample_says_something_else() {
+    let ways = [
+        Way {
+            name: "unified, prefilled",
+            flash_attention: false,
+            kv_unified: true,
+            one_row: false,
+            replay: false,
+        },
+        Way {
+            name: "unified, replayed",
+            flash_attention: false,
+            kv_unified: true,
+            one_row: false,
+            replay: true,
+        },
+        Way {
+            name: "separate, prefilled",
+            flash_attention: false,
+            kv_unified: false,
+            one_row: false,
+            replay: false,
+        },
+        Way {
+            name: "separate, replayed",
+            flash_attention: false,
+            kv_unified: false,
+            one_row: false,
+            replay: true,
+        },
+        Way {
+            name: "row by row, prefilled",
+            flash_attention: false,
+            kv_unified: false,
+            one_row: true,
+            replay: false,
+        },
+        Way {
+            name: "row by row, replayed",
+            flash_attention: false,
+            kv_unified: false,
+            one_row: true,
+            replay: true,
+        },
+    ];
+    for (which, model) in [("tiny", Some(tiny())), ("real", real())] {
+        let Some(model) = model else { continue };
+        for way in &ways {
+            let (different, moved) = differ(model.clone(), way).await;
+            eprintln!("{which} model, {}: {different} of {moved} moved samples differ (measured)", way.name);
+            // Nothing can divide the work of a single row by what else is there.
+            assert!(!way.one_row || different == 0, "{which}, {}: {different} of {moved}", way.name);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stop_string_that_came_before_the_move_ends_the_sample() {
+    let worker = Worker::start(&worker(), spec(tiny())).await.unwrap();
+    let whole = worker.generate(request(&Sampling::greedy())).await.unwrap().collect().await.unwrap();
+    let ids = whole.samples[0].ids();
+    // A whole token's text is there as soon as the token is.
+    let text = |n: usize| String::from_utf8(whole.samples[0].tokens[n].text.clone()).ok();
+    let (at, stop) = (4..20).find_map(|n| Some((n, text(n).filter(|t| !t.is_empty())?))).unwrap();
+    for replay in [false, true] {
+        let mut goes_on = request(&Sampling::greedy());
+        (goes_on.replay, goes_on.stop) = (replay, vec![stop.clone()]);
+        goes_on.samples = vec![SampleStart { index: 0, emitted: ids[..=at].to_vec() }];
+        let done = worker.generate(goes_on).await.unwrap().collect().await.unwrap();
+        assert_eq!((&done.samples[0].reason, done.samples[0].tokens.len()), (&FinishReason::Stop(0), 0));
+    }
+}
