@@ -251,7 +251,9 @@ impl Course {
     pub fn checked(&mut self, now_s: f64, outcome: &Result<(f64, bool), String>, draw: f64) -> Option<Turn> {
         let first = self.standing == Standing::Checking;
         let awaited = first || (self.standing == Standing::Serving && self.check_sent_s.is_some());
-        if !awaited {
+        // A wrong answer counts whenever it comes; a right one only where it was waited for.
+        let wrong = self.standing == Standing::Serving && matches!(outcome, Ok((_, false)));
+        if !awaited && !wrong {
             return None;
         }
         self.check_sent_s = None;
