@@ -1,0 +1,235 @@
+//! Hundreds of faults under load: nothing lost, nothing doubled, nothing said otherwise than without them.
+//!
+//! One round is an orchestra of six engines, three on each of two cores, of which each fails twice, in turn, while the
+//! others serve. `QEIL_TEST_FAULTS` sets the number of faults; the full drill is 1,000. Times are printed, not judged.
+
+use crate::clients::{Account, Told, baseline, client};
+use crate::floor::{Floor, launch, second_backend, spec};
+use qeil_control::config::DeviceId;
+use qeil_control::event::Outcome;
+use qeil_control::view::Standing;
+use qeil_engine::protocol::Fault;
+use qeil_engine::spec::LoadSpec;
+use rustix::process::{Pid, Signal, kill_process};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+const ENGINES: usize = 6;
+/// Failures of each engine in a round: the pause before its return doubles with each.
+const EACH: usize = 2;
+const CLIENTS: u64 = 6;
+/// Faults where nothing else is said: what fits into continuous integration.
+const FAULTS: usize = 60;
+/// Load between two faults.
+const BETWEEN: Duration = Duration::from_millis(120);
+/// How long a victim may stay idle before it is struck all the same.
+const IDLE_MOST: Duration = Duration::from_millis(500);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Kill,
+    Stop,
+    Abort,
+    Memory,
+    Socket,
+    Numbers,
+    Hang,
+}
+
+const KINDS: [Kind; 7] =
+    [Kind::Kill, Kind::Abort, Kind::Memory, Kind::Socket, Kind::Numbers, Kind::Stop, Kind::Hang];
+
+/// What was done, and when, on the loop's clock and ours.
+#[derive(Debug)]
+struct Struck {
+    kind: Kind,
+    device: DeviceId,
+    at_s: f64,
+    at: Instant,
+    /// When the device was out; its words until then mean nothing where it computed wrong numbers.
+    out: Instant,
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    struck: BTreeMap<Kind, usize>,
+    requests: usize,
+    moved: usize,
+    compared: usize,
+    refused: u32,
+    /// Seconds from a death that is known to the sample's new place, and from the fault to it.
+    known_s: Vec<f64>,
+    fault_s: Vec<f64>,
+}
+
+async fn strike(floor: &Floor, at: usize, kind: Kind) -> Option<Struck> {
+    let device = DeviceId(at as u16);
+    let worker = floor.engines[at].worker()?;
+    let pid = Pid::from_raw(worker.pid() as i32).unwrap();
+    let at_s = floor.snapshot().await.now_s;
+    let at = Instant::now();
+    match kind {
+        Kind::Kill => kill_process(pid, Signal::KILL).unwrap(),
+        Kind::Stop => kill_process(pid, Signal::STOP).unwrap(),
+        Kind::Abort => worker.inject(Fault::Assertion).await.unwrap(),
+        Kind::Memory => worker.inject(Fault::OutOfMemory).await.unwrap(),
+        Kind::Socket => worker.inject(Fault::CloseSocket).await.unwrap(),
+        Kind::Hang => worker.inject(Fault::Hang).await.unwrap(),
+        Kind::Numbers => {
+            worker.inject(Fault::WrongNumbers(8.0)).await.unwrap();
+            floor.orchestra.check(device).await;
+        }
+    }
+    let index = usize::from(device.0);
+    // An idle device that hangs is found when it is asked: give it work by waiting for the load.
+    floor.until("the fault is seen", |s| s.devices[index].standing != Standing::Serving).await;
+    Some(Struck { kind, device, at_s, at, out: Instant::now() })
+}
+
+async fn round(specs: &[(LoadSpec, &str)], faults: usize, seed: usize, exact: bool, tally: &mut Tally) {
+    let floor = Floor::open(specs, None).await;
+    let said = baseline(&floor.orchestra).await;
+    let stop = Arc::new(AtomicBool::new(false));
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|n| tokio::spawn(client(floor.orchestra.clone(), n * 2, Arc::clone(&stop))))
+        .collect();
+    let mut struck = Vec::new();
+    for turn in 0..faults {
+        let at = (turn + seed) % specs.len();
+        let kind = KINDS[(turn + seed * faults) % KINDS.len()];
+        // A warm peer, and a victim that serves.
+        let ready = |s: &qeil_orchestrate::Snapshot| {
+            let serving = s.devices.iter().filter(|d| d.standing == Standing::Serving).count();
+            serving >= 2 && s.devices[at].standing == Standing::Serving
+        };
+        floor.until("the victim serves", ready).await;
+        tokio::time::sleep(BETWEEN).await;
+        let since = Instant::now();
+        while floor.snapshot().await.devices[at].sequences == 0 && since.elapsed() < IDLE_MOST {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        struck.extend(strike(&floor, at, kind).await);
+    }
+    stop.store(true, Ordering::Relaxed);
+    let mut accounts = Vec::new();
+    for client in clients {
+        accounts.push(client.await.unwrap());
+    }
+    let snapshot = floor.snapshot().await;
+    floor.orchestra.stop().await;
+    assert_eq!(snapshot.requests.len(), 0, "nothing is left over: {:#?}", snapshot.requests);
+    for fault in &struck {
+        *tally.struck.entry(fault.kind).or_default() += 1;
+        let of_it = |r: &&qeil_orchestrate::snapshot::Reroute| {
+            r.from == fault.device && r.known_s >= fault.at_s && r.known_s < fault.at_s + 5.0
+        };
+        for reroute in snapshot.reroutes.iter().filter(of_it) {
+            tally.known_s.push(reroute.placed_s - reroute.known_s);
+            if matches!(fault.kind, Kind::Kill | Kind::Abort | Kind::Memory | Kind::Socket) {
+                tally.fault_s.push(reroute.placed_s - fault.at_s);
+            }
+        }
+    }
+    judge(&accounts, &struck, exact.then_some(&said), specs, tally);
+}
+
+fn judge(
+    accounts: &[Account],
+    struck: &[Struck],
+    said: Option<&Vec<Vec<String>>>,
+    specs: &[(LoadSpec, &str)],
+    tally: &mut Tally,
+) {
+    let lied_to = |told: &Told| {
+        struck.iter().filter(|fault| fault.kind == Kind::Numbers).any(|fault| {
+            let at = usize::from(fault.device.0);
+            let name = format!("{} {at}", specs[at].0.device);
+            told.asked < fault.out
+                && told.ended > fault.at
+                && told.report.samples.iter().any(|sample| sample.devices.contains(&name))
+        })
+    };
+    let mut ids = Vec::new();
+    for account in accounts {
+        assert_eq!(account.lost, 0, "a request without an outcome");
+        tally.refused += account.refused;
+        for told in &account.told {
+            ids.push(told.report.request);
+            assert_eq!(told.report.outcome, Outcome::Completed, "{:#?}", told.report);
+            tally.requests += 1;
+            tally.moved += told.report.samples.iter().filter(|sample| sample.devices.len() > 1).count();
+            if let Some(said) = said.filter(|_| !lied_to(told)) {
+                assert_eq!(told.texts, said[told.n as usize], "request {}: {:#?}", told.n, told.report);
+                tally.compared += 1;
+            }
+        }
+    }
+    let all = ids.len();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), all, "no request was answered twice");
+}
+
+fn percentile(sorted: &[f64], share: f64) -> f64 {
+    let at = ((sorted.len() as f64 * share).ceil() as usize).clamp(1, sorted.len().max(1)) - 1;
+    sorted.get(at).copied().unwrap_or(f64::NAN) * 1e3
+}
+
+fn print(what: &str, tally: &mut Tally, took: Duration) {
+    let faults: usize = tally.struck.values().sum();
+    eprintln!("{what}: {faults} faults in {:.0} s: {:?}", took.as_secs_f64(), tally.struck);
+    eprintln!(
+        "  {} requests, each with one outcome; {} samples moved; {} requests compared, all equal; {} refused",
+        tally.requests, tally.moved, tally.compared, tally.refused
+    );
+    for (name, times) in [("death known", &mut tally.known_s), ("fault", &mut tally.fault_s)] {
+        times.sort_by(f64::total_cmp);
+        eprintln!(
+            "  {name} to rerouted (measured, {} samples): median {:.2} ms, p99 {:.2} ms, most {:.2} ms",
+            times.len(),
+            percentile(times, 0.5),
+            percentile(times, 0.99),
+            percentile(times, 1.0)
+        );
+    }
+}
+
+fn faults_wanted() -> usize {
+    std::env::var("QEIL_TEST_FAULTS").ok().and_then(|text| text.parse().ok()).unwrap_or(FAULTS)
+}
+
+async fn drill(what: &str, specs: &[(LoadSpec, &str)], faults: usize, exact: bool) {
+    let began = Instant::now();
+    let mut tally = Tally::default();
+    let a_round = specs.len() * EACH;
+    let mut done = 0;
+    for seed in 0..faults.div_ceil(a_round) {
+        let now = a_round.min(faults - done);
+        round(specs, now, seed, exact, &mut tally).await;
+        done += now;
+    }
+    assert_eq!(tally.struck.values().sum::<usize>(), faults, "every fault was struck");
+    assert!(tally.moved > 0, "the drill bites: samples moved");
+    print(what, &mut tally, began.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn faults_on_engines_of_one_kin_lose_nothing_and_change_no_text() {
+    let specs: Vec<(LoadSpec, &str)> = (0..ENGINES).map(|core| (spec(core), "cpu")).collect();
+    drill("engines on different cores", &specs, faults_wanted(), true).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn faults_on_two_backends_lose_nothing() {
+    let Some(name) = second_backend().await else {
+        eprintln!("skipped: this build has no second backend ({})", launch().program.display());
+        return;
+    };
+    let mut other = spec(1);
+    (other.device, other.cpus, other.memory_limit_bytes) = (name, Vec::new(), None);
+    let specs = [(spec(0), "cpu"), (spec(0), "cpu"), (other.clone(), "other"), (other, "other")];
+    // Memory without a limit is the machine's: that fault is for the engines with one.
+    drill("CPU and a second backend", &specs, 8, false).await;
+}
