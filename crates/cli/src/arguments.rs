@@ -3,7 +3,9 @@
 //! Bounds that hold on any machine (a number of samples, an empty prompt) are checked here, so that they end with
 //! the usage exit code; what depends on the machine (a device, a file) is checked where it is used.
 
+use crate::compare::CompareArguments;
 use crate::coverage::CoverageArguments;
+use crate::journal::JournalArguments;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use qeil_engine::spec::WeightFormat;
 use qeil_model::write::synth::Quantisation;
@@ -51,6 +53,10 @@ pub enum Command {
     Devices(DevicesArguments),
     /// Say what can be measured on this machine, what cannot, and what would change that
     Doctor(DoctorArguments),
+    /// Ask the same tasks on each device alone and on the orchestrated mix, and show both side by side
+    Compare(CompareArguments),
+    /// Show what the control loop decided and why, or how everything stood at a moment
+    Journal(JournalArguments),
     /// Show what a model file is and how much memory it needs
     Inspect(InspectArguments),
     /// Write a variant of a model in another format, and measure how far its answers are from the original's

@@ -5,14 +5,17 @@
 
 mod arguments;
 mod bench;
+mod compare;
 mod coverage;
 mod devices;
 mod doctor;
 mod fit;
 mod fit_coverage;
 mod inspect;
+mod journal;
 mod metrics;
 mod models;
+mod moment;
 mod predict;
 mod profile;
 mod pull;
@@ -98,6 +101,8 @@ async fn dispatch(arguments: Arguments) -> Result<Output> {
         Command::Devices(arguments) if arguments.watch => watch::watch(&arguments).await.map(Output::from),
         Command::Devices(arguments) => devices::devices(&arguments).await.map(Output::from),
         Command::Doctor(arguments) => doctor::doctor(&arguments).await.map(Output::from),
+        Command::Compare(arguments) => compare::compare(arguments).await.map(Output::from),
+        Command::Journal(arguments) => journal::journal(&arguments).map(Output::from),
         Command::Inspect(arguments) => inspect::inspect(&arguments).map(Output::from),
         Command::Quantize(arguments) => quantize::quantize(arguments).await.map(Output::from),
         Command::Synth(arguments) => synth::synth(arguments).await.map(Output::from),

@@ -1,0 +1,266 @@
+//! `qeil compare`: the same tasks on each device alone and on the orchestrated mix, side by side.
+//!
+//! Where there is a single processor and nothing else, two engines on its two halves stand in for two devices, against
+//! one engine on all of it; the table names them so. Joules are what the machine's meter says, estimates on most.
+
+use crate::models::file_of;
+use crate::run::envelope;
+use crate::table::{self, MISSING};
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use qeil_control::config::{Config, DeviceConfig, Goal, Limits, ThermalLimits};
+use qeil_engine::handle::{Launch, Worker, probe_devices};
+use qeil_engine::request::{Prompt, Sampling};
+use qeil_engine::spec::{DeviceEntry, DeviceKind, LoadSpec};
+use qeil_hardware::Roots;
+use qeil_hardware::catalogue::Catalogue;
+use qeil_hardware::cpu::Cpu;
+use qeil_hardware::energy::Envelope;
+use qeil_hardware::thermal;
+use qeil_measure::question::render_conversation;
+use qeil_measure::survey::select;
+use qeil_model::template::{Message, Role};
+use qeil_orchestrate::Ask;
+use qeil_orchestrate::compare::{Engine, LineUp, Outcomes, Question, divergences, run};
+use qeil_orchestrate::{profile, sense};
+use qeil_tasks::{Judge, TaskSet};
+use serde::Serialize;
+use std::sync::Arc;
+
+/// Tokens of each sequence: prompt and answer of an embedded task.
+const SEQUENCE_TOKENS: u32 = 1024;
+/// Sequences of each engine.
+const SEQUENCES: u32 = 8;
+
+#[derive(Debug, Args)]
+pub struct CompareArguments {
+    /// Name from `qeil models`, or path of a GGUF file; pulled if it is missing
+    #[arg(default_value = qeil_model::catalogue::DEFAULT_MODEL)]
+    model: String,
+    /// Tasks of the embedded set, evenly chosen
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    tasks: u32,
+    /// Samples of each task
+    #[arg(long, short = 'k', default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=8))]
+    samples: u32,
+    /// Most tokens per sample
+    #[arg(long, short = 'n', default_value_t = 96, value_parser = clap::value_parser!(u32).range(1..=512))]
+    max_tokens: u32,
+    /// Tasks asked at once
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    at_once: u32,
+    /// Device to use, as `qeil devices` lists it; may be repeated [default: all]
+    #[arg(long = "device", short = 'd', value_name = "NAME")]
+    devices: Vec<String>,
+    /// Seed of the samples
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// What placement prefers in the mix
+    #[arg(long, value_enum, default_value_t = GoalName::Latency)]
+    goal: GoalName,
+    /// Power the CPU package draws idle and busy, in watts, for the estimate of energy
+    #[arg(long, value_name = "IDLE:MAX", value_parser = crate::arguments::watts)]
+    cpu_watts: Option<(f64, f64)>,
+    /// Print one JSON document instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum GoalName {
+    Energy,
+    Latency,
+}
+
+/// What is printed as JSON.
+#[derive(Debug, Serialize)]
+struct Report {
+    model: String,
+    tasks: usize,
+    samples: u32,
+    stand_ins: bool,
+    line_ups: Vec<Outcomes>,
+    /// KL(first device ‖ each other) in nats.
+    divergences: Vec<(String, f64)>,
+}
+
+pub async fn compare(arguments: CompareArguments) -> Result<String> {
+    let launch = Launch::this_program()?;
+    let devices = select(probe_devices(&launch).await?, &arguments.devices)?;
+    let model = file_of(&arguments.model).await?;
+    let facts = qeil_model::inspect(&model)?;
+    let roots = Roots::default();
+    let cpu = Cpu::read(&roots);
+    let envelope = envelope(arguments.cpu_watts, &cpu)?;
+    let catalogue = Catalogue::load()?;
+    let questions = questions(&arguments, &facts)?;
+
+    let usable: Vec<u32> = cpu.usable_cpus.clone();
+    let stand_ins = devices.len() == 1 && devices[0].kind == DeviceKind::Cpu;
+    let single = |device: &DeviceEntry| spec(&model, &device.name, &usable);
+    let mut parts: Vec<(String, LoadSpec)> = devices.iter().map(|d| (d.name.clone(), single(d))).collect();
+    let whole = parts.clone();
+    if stand_ins {
+        if usable.len() < 2 {
+            bail!("there is one processor with one CPU: nothing to compare; try `qeil run`");
+        }
+        let (first, second) = usable.split_at(usable.len() / 2);
+        let half = |cpus: &[u32]| (format!("CPU {cpus:?}"), spec(&model, "CPU", cpus));
+        parts = vec![half(first), half(second)];
+    }
+    let limits = limits(&roots);
+    let mut engines = Vec::new();
+    for (name, spec) in &parts {
+        engines.push(engine(&launch, name, spec, &devices, &envelope, limits).await?);
+    }
+    let mut line_ups: Vec<LineUp> = Vec::new();
+    if stand_ins {
+        let all = engine(&launch, "CPU, one engine", &whole[0].1, &devices, &envelope, limits).await?;
+        line_ups.push(LineUp { name: "whole CPU, one engine".into(), engines: vec![all] });
+    }
+    line_ups.extend(engines.iter().map(|engine| LineUp {
+        name: format!("{} alone", engine.named.name),
+        engines: vec![engine.clone()],
+    }));
+    if engines.len() > 1 {
+        line_ups.push(LineUp { name: "mix".into(), engines: engines.clone() });
+    }
+    let config = Config {
+        devices: Vec::new(),
+        limits: Limits::default(),
+        power_cap_w: None,
+        goal: if arguments.goal == GoalName::Energy { Goal::Energy } else { Goal::Latency },
+        guarded: true,
+        seed: arguments.seed,
+    };
+    let mut results = Vec::new();
+    for line_up in &line_ups {
+        eprintln!("{}: {} tasks, {} samples each", line_up.name, questions.len(), arguments.samples);
+        let nvidia = qeil_hardware::nvml::open().ok();
+        let sensors = Box::new(sense::Machine::open(&roots, nvidia.as_ref(), envelope.clone(), &catalogue));
+        let at_once = arguments.at_once as usize;
+        results.push(run(&launch, line_up, &config, sensors, &questions, at_once).await?);
+    }
+    let specs: Vec<LoadSpec> = engines.iter().map(|engine| engine.spec.clone()).collect();
+    let names = engines.iter().skip(1).map(|engine| engine.named.name.clone());
+    let report = Report {
+        model: arguments.model,
+        tasks: questions.len(),
+        samples: arguments.samples,
+        stand_ins,
+        divergences: names.zip(divergences(&launch, &specs).await?).collect(),
+        line_ups: results,
+    };
+    if arguments.json { table::json(&report) } else { Ok(text(&report)) }
+}
+
+fn spec(model: &std::path::Path, device: &str, cpus: &[u32]) -> LoadSpec {
+    let mut spec = LoadSpec::new(model, device);
+    if spec.is_cpu() {
+        (spec.threads, spec.cpus) = (cpus.len().max(1) as u32, cpus.to_vec());
+    }
+    (spec.sequences, spec.context_tokens) = (SEQUENCES, SEQUENCES * SEQUENCE_TOKENS);
+    spec
+}
+
+/// An engine with its costs by a short trial.
+async fn engine(
+    launch: &Launch,
+    name: &str,
+    spec: &LoadSpec,
+    devices: &[DeviceEntry],
+    envelope: &Envelope,
+    limits: Option<ThermalLimits>,
+) -> Result<Engine> {
+    let worker = Worker::start(launch, spec.clone()).await?;
+    // A share of the package's power for its share of the CPUs; for another device the processor's is a guess, and the
+    // profile is labelled an estimate.
+    let share = f64::from(spec.threads)
+        / f64::from(std::thread::available_parallelism().map_or(1, |n| n.get() as u32));
+    let (idle_w, max_w) = (envelope.idle(), envelope.max());
+    let measured =
+        profile::measure(&worker, idle_w.0 + (max_w.0 - idle_w.0) * share.min(1.0), idle_w.0).await;
+    worker.stop().await;
+    let profile = measured.with_context(|| format!("timing {name}"))?;
+    let kind = devices.iter().find(|d| d.name.eq_ignore_ascii_case(&spec.device));
+    let software = kind.is_some_and(|d| d.description.contains("llvmpipe"));
+    let on_processor = spec.is_cpu() || software;
+    let named = DeviceConfig {
+        name: name.to_owned(),
+        kin: spec.device.clone(),
+        sequences_max: SEQUENCES - 1,
+        context_tokens: spec.context_tokens,
+        profile,
+        thermal: limits.filter(|_| on_processor),
+    };
+    Ok(Engine { named, spec: spec.clone(), place: on_processor.then_some(0) })
+}
+
+/// The processor's heat limit, where a sensor tells one.
+fn limits(roots: &Roots) -> Option<ThermalLimits> {
+    let temperatures = thermal::temperatures(roots);
+    let limit = thermal::processor(&temperatures)?.limit()?;
+    Some(ThermalLimits::new(limit.0))
+}
+
+fn questions(arguments: &CompareArguments, facts: &qeil_model::ModelFacts) -> Result<Vec<Question>> {
+    let set = TaskSet::embedded();
+    let step = (set.tasks.len() / arguments.tasks as usize).max(1);
+    let mut questions = Vec::new();
+    for (n, task) in set.tasks.iter().step_by(step).take(arguments.tasks as usize).enumerate() {
+        let messages = match &task.prompt {
+            qeil_tasks::Prompt::Text(text) => vec![Message::new(Role::User, text.clone())],
+            qeil_tasks::Prompt::Messages(messages) => {
+                messages.iter().map(|message| Message::new(Role::User, message.content.clone())).collect()
+            }
+        };
+        let parts = render_conversation(facts, &messages)?;
+        let sampling = Sampling { seed: arguments.seed.wrapping_add(n as u64), ..Sampling::default() };
+        let mut ask = Ask::new(Prompt::Parts(parts), arguments.samples, arguments.max_tokens, sampling);
+        ask.stop.clone_from(&task.stop);
+        let verifier = task.verifier.clone();
+        let verdict = (!verifier.needs_sandbox() && !verifier.is_agreement()).then(|| {
+            Arc::new(move |text: &str| verifier.verify(text, &Judge::default()).passed)
+                as qeil_orchestrate::compare::Verdict
+        });
+        questions.push(Question { ask, verdict });
+    }
+    Ok(questions)
+}
+
+fn text(report: &Report) -> String {
+    let headers =
+        ["on", "joules", "seconds", "median s", "p95 s", "tokens/s", "pass@1", "coverage", "solved/J"];
+    let mut shown = table::table(&headers, 1..9);
+    for result in &report.line_ups {
+        let figure = |value: Option<f64>| value.map_or_else(|| MISSING.into(), table::figure);
+        let joules = result.energy.as_ref().map(|energy| energy.value.0);
+        let judged = result.answers.iter().filter(|answer| answer.passed.is_some()).count() as f64;
+        let solved = result.coverage().map(|coverage| coverage * judged);
+        shown.add_row([
+            result.name.clone(),
+            figure(joules),
+            table::figure(result.wall_s),
+            figure(result.latency_s(0.5)),
+            figure(result.latency_s(0.95)),
+            table::figure(result.tokens() as f64 / result.wall_s),
+            figure(result.accuracy()),
+            figure(result.coverage()),
+            figure(solved.zip(joules).map(|(solved, joules)| solved / joules)),
+        ]);
+    }
+    let mut text =
+        format!("{shown}\n {}: {} tasks, {} samples each\n", report.model, report.tasks, report.samples);
+    if let Some(energy) = report.line_ups.iter().find_map(|result| result.energy.as_ref()) {
+        text +=
+            &format!(" Joules: {} ({}), gross, those of the requests\n", energy.provenance, energy.source);
+    }
+    if report.stand_ins {
+        text +=
+            " Halves of one processor stand in for two devices here: they share its memory and its heat.\n";
+    }
+    for (name, nats) in &report.divergences {
+        text += &format!(" KL(first device, {name}): {nats:.4} nat on the known questions\n");
+    }
+    text
+}
