@@ -47,7 +47,8 @@ pub fn default_path() -> Option<PathBuf> {
 pub fn journal(arguments: &JournalArguments) -> Result<String> {
     let path = match &arguments.journal {
         Some(path) => path.clone(),
-        None => default_path().ok_or_else(|| anyhow!("there is no data folder; name the journal with --journal"))?,
+        None => default_path()
+            .ok_or_else(|| anyhow!("there is no data folder; name the journal with --journal"))?,
     };
     let journal = Journal::open(&path)?;
     match arguments.at {
@@ -88,7 +89,11 @@ fn why(row: &Row) -> String {
     let readings = row.decision.readings.iter();
     let readings: Vec<String> =
         readings.map(|(name, value)| format!("{name} {}", table::figure(*value))).collect();
-    if readings.is_empty() { row.decision.reason.clone() } else { format!("{} [{}]", row.decision.reason, readings.join(", ")) }
+    if readings.is_empty() {
+        row.decision.reason.clone()
+    } else {
+        format!("{} [{}]", row.decision.reason, readings.join(", "))
+    }
 }
 
 /// How one device stood.
@@ -113,16 +118,17 @@ struct Moment {
 }
 
 fn state(journal: &Journal, path: &Path, at_unix_ms: i64, json: bool) -> Result<String> {
-    let (run, decisions) = journal
-        .until(at_unix_ms)?
-        .with_context(|| format!("{}: nothing had begun by {}", path.display(), moment::format(at_unix_ms)))?;
+    let (run, decisions) = journal.until(at_unix_ms)?.with_context(|| {
+        format!("{}: nothing had begun by {}", path.display(), moment::format(at_unix_ms))
+    })?;
     let state = State::at(run.config.devices.len(), f64::INFINITY, &decisions);
-    let stood = |(config, device): (&qeil_control::config::DeviceConfig, &qeil_control::replay::DeviceState)| Stood {
-        device: config.name.clone(),
-        standing: words(&device.standing),
-        heat: words(&device.heat),
-        duty: device.duty,
-    };
+    let stood =
+        |(config, device): (&qeil_control::config::DeviceConfig, &qeil_control::replay::DeviceState)| Stood {
+            device: config.name.clone(),
+            standing: words(&device.standing),
+            heat: words(&device.heat),
+            duty: device.duty,
+        };
     let begun = |wanted: bool| {
         state.requests.iter().filter(|(_, begun)| **begun == wanted).map(|(request, _)| request.0).collect()
     };

@@ -31,7 +31,8 @@ fn parse_at(text: &str, now_ms: i64) -> Option<i64> {
         parts.collect::<Option<Vec<i64>>>().filter(|parts| parts.len() == 3)
     };
     let (date, time) = (numbers(date, '-')?, numbers(time, ':')?);
-    let sound = (1970..=9999).contains(&date[0]) && (1..=12).contains(&date[1]) && (1..=31).contains(&date[2]);
+    let sound =
+        (1970..=9999).contains(&date[0]) && (1..=12).contains(&date[1]) && (1..=31).contains(&date[2]);
     let seconds = time[0] * 3600 + time[1] * 60 + time[2];
     (sound && time[0] < 24 && time[1] < 60 && time[2] < 60)
         .then(|| (days(date[0], date[1], date[2]) * DAY_S + seconds) * 1000)

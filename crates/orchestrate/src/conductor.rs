@@ -18,15 +18,12 @@ use crate::sense::Look;
 use crate::snapshot::{Reroute, Snapshot};
 use qeil_control::Control;
 use qeil_control::config::{Config, DeviceConfig, DeviceId};
-use qeil_control::event::{
-    Input, JobId, Outcome, Output, Request, RequestId, Resume, SampleEnd,
-};
+use qeil_control::event::{Input, JobId, Outcome, Output, Request, RequestId, Resume, SampleEnd};
 use qeil_engine::request::{FinishReason, Prompt};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
-
 
 /// Reroutes remembered for a look at them; a drill of a thousand faults with a few samples each fits.
 const REROUTES_MAX: usize = 16_384;

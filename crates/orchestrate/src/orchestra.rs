@@ -11,6 +11,7 @@ use crate::sense::{self, Sensors};
 use crate::snapshot::Snapshot;
 use qeil_control::config::{Config, DeviceConfig, DeviceId};
 use qeil_control::event::{Refusal, RequestId};
+use qeil_control::input;
 use qeil_engine::request::{Prompt, Token};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
@@ -78,6 +79,19 @@ pub enum SetupError {
     },
 }
 
+/// What can be said of a request before it costs any work: bounds, and text that no honest client sends. What a chat
+/// template wrote is its own.
+fn check(ask: &Ask) -> Result<(), Refusal> {
+    ask.check().map_err(|error| Refusal::Invalid(error.to_string()))?;
+    if let Prompt::Parts(parts) = &ask.prompt {
+        for part in parts.iter().filter(|part| !part.trusted) {
+            // The worker never reads the spelling of a control token in such a part as the token.
+            input::check_text(&part.text, &[])?;
+        }
+    }
+    ask.grammar.as_deref().map_or(Ok(()), input::check_grammar)
+}
+
 /// See the module's text.
 #[derive(Debug, Clone)]
 pub struct Orchestra {
@@ -120,7 +134,7 @@ impl Orchestra {
     /// # Errors
     /// Why it was not.
     pub async fn submit(&self, ask: Ask) -> Result<Answer, Refusal> {
-        ask.check().map_err(|error| Refusal::Invalid(error.to_string()))?;
+        check(&ask)?;
         let Ok(_permit) = self.submitting.try_acquire() else {
             return Err(Refusal::Overloaded { retry_after_s: SUBMITTING_RETRY_S });
         };

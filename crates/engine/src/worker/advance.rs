@@ -82,7 +82,19 @@ impl<B: Backend, C: Clock> Stepper<B, C> {
                 (0..job.samples.len()).map(|s| (s, job.pending(s).min(most))).filter(|&(_, n)| n > 0);
             lanes.extend(pending.map(|(s, pending)| (Lane::Sample(j, s), Demand { pending })));
         }
+        if self.spec.ubatch_tokens == 1 {
+            // One row at a time is a promise: equal numbers whatever shares the step. llama.cpp takes the row of the next
+            // sequence along even then where that follows in the batch (`split_equal`), so none follows.
+            lanes.sort_by_key(|(lane, _)| std::cmp::Reverse(self.seq_of(*lane)));
+        }
         lanes
+    }
+
+    fn seq_of(&self, lane: Lane) -> Option<Seq> {
+        match lane {
+            Lane::Trunk(j) => self.jobs[j].trunk.as_ref().map(|trunk| trunk.seq),
+            Lane::Sample(j, s) => self.jobs[j].samples[s].seq,
+        }
     }
 
     fn push_rows(&self, lane: Lane, grant: usize, last: bool, rows: &mut Vec<Row>) {

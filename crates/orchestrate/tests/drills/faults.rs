@@ -47,6 +47,7 @@ struct Struck {
     kind: Kind,
     device: DeviceId,
     at_s: f64,
+    out_s: f64,
     at: Instant,
     /// When the device was out; its words until then mean nothing where it computed wrong numbers.
     out: Instant,
@@ -84,8 +85,8 @@ async fn strike(floor: &Floor, at: usize, kind: Kind) -> Option<Struck> {
     }
     let index = usize::from(device.0);
     // An idle device that hangs is found when it is asked: give it work by waiting for the load.
-    floor.until("the fault is seen", |s| s.devices[index].standing != Standing::Serving).await;
-    Some(Struck { kind, device, at_s, at, out: Instant::now() })
+    let seen = floor.until("the fault is seen", |s| s.devices[index].standing != Standing::Serving).await;
+    Some(Struck { kind, device, at_s, out_s: seen.now_s, at, out: Instant::now() })
 }
 
 async fn round(specs: &[(LoadSpec, &str)], faults: usize, seed: usize, exact: bool, tally: &mut Tally) {
@@ -123,7 +124,7 @@ async fn round(specs: &[(LoadSpec, &str)], faults: usize, seed: usize, exact: bo
     for fault in &struck {
         *tally.struck.entry(fault.kind).or_default() += 1;
         let of_it = |r: &&qeil_orchestrate::snapshot::Reroute| {
-            r.from == fault.device && r.known_s >= fault.at_s && r.known_s < fault.at_s + 5.0
+            r.from == fault.device && r.known_s >= fault.at_s && r.known_s <= fault.out_s
         };
         for reroute in snapshot.reroutes.iter().filter(of_it) {
             tally.known_s.push(reroute.placed_s - reroute.known_s);

@@ -83,6 +83,8 @@ async fn requests_end_for_the_reason_that_comes_first() {
     };
     let wrong = Ask { tokens_max: 0, ..long() };
     assert!(matches!(floor.orchestra.submit(wrong).await, Err(Refusal::Invalid(_))));
+    let wall = Ask { prompt: Prompt::text("again ".repeat(2000)), ..long() };
+    assert!(floor.orchestra.submit(wall).await.is_err(), "a wall of repetition");
     let huge = Ask { samples: 200, tokens_max: 1 << 20, ..long() };
     assert!(matches!(floor.orchestra.submit(huge).await, Err(Refusal::TooLarge { .. })));
 
