@@ -113,7 +113,7 @@ fn two_engines_share_the_work_and_end_with_the_server() {
     let body = r#"{"model": "tiny", "messages": [{"role": "user", "content": "a"}], "max_tokens": 300, "n": 8, "stream": true}"#;
     write!(
         stream,
-        "POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )
     .unwrap();
