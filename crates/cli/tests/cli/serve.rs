@@ -82,9 +82,7 @@ fn openais_client_is_content() {
     };
     let home = Home::new();
     let server = Server::start(&home, &["--sequences", "4", "--queue", "1"]);
-    for word in
-        ["serving tiny", "CPU: ", "heat is not guarded", "energy is ", "journal.sqlite"]
-    {
+    for word in ["serving tiny", "CPU: ", "heat is not guarded", "energy is ", "journal.sqlite"] {
         // A machine with a sensor is guarded instead.
         let guarded = word == "heat is not guarded" && server.said.contains("guarded at");
         assert!(guarded || server.said.contains(word), "it does not say {word:?}: {}", server.said);
