@@ -156,7 +156,11 @@ async fn start(arguments: &ServeArguments) -> Result<(Served, About)> {
             "{} ({}, {})",
             model.id,
             table::parameters(facts.parameters),
-            if facts.weightless { "random weights: its answers mean nothing" } else { facts.quantisation.as_str() }
+            if facts.weightless {
+                "random weights: its answers mean nothing"
+            } else {
+                facts.quantisation.as_str()
+            }
         ),
         devices: Vec::new(),
         energy: Vec::new(),

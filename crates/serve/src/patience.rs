@@ -1,7 +1,7 @@
 //! A connection whose other end must keep reading.
 //!
-//! A client may take its time between requests and while an answer is made; but when bytes for it are waiting and it takes
-//! none of them for [`SLOW_READER_MAX`], it is not coming back, and its connection is worth more to somebody else.
+//! A client may take its time between requests and while an answer is made; but when bytes for it are waiting and it
+//! takes none of them for [`SLOW_READER_MAX`], it is not coming back, and its connection is worth more to others.
 
 use crate::limits::SLOW_READER_MAX;
 use std::io::{self, IoSlice};

@@ -24,8 +24,8 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
-/// How long the loop waits when a connection cannot be taken (no descriptor is left): it is none of its clients' fault, and
-/// trying again at once would only burn the processor.
+/// How long the loop waits when a connection cannot be taken (no descriptor is left): trying again at once would only
+/// burn the processor.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
 /// Serve until `stop` resolves, then end in an orderly way.

@@ -1,8 +1,8 @@
 //! The one place where text from clients is looked at before it costs anything.
 //!
-//! What a text may not be is the control loop's to say (`qeil_control::input`): characters that hide or reorder text, walls
-//! of repetition. Spellings of control tokens are not refused here: people write about them, and the chat template sees to
-//! it that they stay text.
+//! What a text may not be is the control loop's to say (`qeil_control::input`): characters that hide or reorder text,
+//! walls of repetition. Spellings of control tokens are not refused here: people write about them, and the chat template
+//! sees to it that they stay text.
 
 use crate::error::ApiError;
 use qeil_control::event::Refusal;

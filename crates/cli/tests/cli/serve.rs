@@ -82,9 +82,7 @@ fn openais_client_is_content() {
     };
     let home = Home::new();
     let server = Server::start(&home, &["--sequences", "4", "--queue", "1"]);
-    for word in
-        ["serving tiny", "CPU: ", "heat is not guarded", "energy is ", "journal.sqlite"]
-    {
+    for word in ["serving tiny", "CPU: ", "heat is not guarded", "energy is ", "journal.sqlite"] {
         // A machine with a sensor is guarded instead.
         let guarded = word == "heat is not guarded" && server.said.contains("guarded at");
         assert!(guarded || server.said.contains(word), "it does not say {word:?}: {}", server.said);
@@ -113,7 +111,7 @@ fn two_engines_share_the_work_and_end_with_the_server() {
     let body = r#"{"model": "tiny", "messages": [{"role": "user", "content": "a"}], "max_tokens": 300, "n": 8, "stream": true}"#;
     write!(
         stream,
-        "POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     )
     .unwrap();

@@ -329,7 +329,7 @@ async fn every_bad_body_has_its_error() {
             "an unknown judge",
             extension(json!({"until_pass": {"type": "oracle"}})),
             "invalid_value",
-            Some("qeil.until_pass"),
+            Some("qeil.until_pass.type"),
         ),
     ];
     assert!(cases.len() >= 40);
