@@ -5,10 +5,11 @@
 
 use crate::compare::CompareArguments;
 use crate::coverage::CoverageArguments;
-use crate::plan::PlanArguments;
-use crate::simulate::SimulateArguments;
+use crate::fit::FitArguments;
 use crate::journal::JournalArguments;
+use crate::plan::PlanArguments;
 use crate::serve::ServeArguments;
+use crate::simulate::SimulateArguments;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use qeil_engine::spec::WeightFormat;
 use qeil_model::write::synth::Quantisation;
@@ -48,8 +49,6 @@ pub enum Command {
     Predict(PredictArguments),
     /// Choose model, device, phase split and samples for a goal, from what is measured or simulated
     Plan(PlanArguments),
-    /// Hold the planner's mix of devices against the best single one, on simulated machines
-    Compare(CompareArguments),
     /// Tabulate the metrics of all stored runs
     Metrics(MetricsArguments),
     /// Run hours of operation on simulated devices: would this machine hold this load in this heat?
@@ -334,29 +333,6 @@ pub struct ProfileArguments {
 }
 
 #[derive(Debug, Args)]
-#[command(args_conflicts_with_subcommands = true)]
-pub struct FitArguments {
-    #[command(subcommand)]
-    pub of: Option<crate::fit_coverage::FitCommand>,
-    /// File of measurements [default: in the user's data folder]
-    #[arg(long, value_name = "FILE")]
-    pub store: Option<PathBuf>,
-    /// Folder to draw the laws into, as SVG
-    #[arg(long, value_name = "FOLDER")]
-    pub charts: Option<PathBuf>,
-    /// Model that the laws must not see, and are judged on; may be repeated
-    #[arg(long, value_name = "MODEL")]
-    pub leave_out: Vec<String>,
-    /// Largest divergence, in nats, that a quantisation may cost to be chosen
-    #[arg(long, value_name = "NATS", default_value_t = qeil_fit::report::KL_NATS_MAX,
-          value_parser = within::<0, 100>, allow_negative_numbers = true)]
-    pub kl_max: f64,
-    /// Print one JSON document instead of tables
-    #[arg(long)]
-    pub json: bool,
-}
-
-#[derive(Debug, Args)]
 pub struct PredictArguments {
     /// Name from `qeil models`, or path of a GGUF file
     pub model: String,
@@ -506,7 +482,7 @@ fn real<const LEAST: i32, const MOST: i32>(text: &str) -> Result<f32, String> {
     within::<LEAST, MOST>(text).map(|value| value as f32)
 }
 
-fn within<const LEAST: i32, const MOST: i32>(text: &str) -> Result<f64, String> {
+pub fn within<const LEAST: i32, const MOST: i32>(text: &str) -> Result<f64, String> {
     let value: f64 = text.parse().map_err(|_| "not a number".to_string())?;
     if (f64::from(LEAST)..=f64::from(MOST)).contains(&value) {
         Ok(value)

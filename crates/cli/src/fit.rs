@@ -1,10 +1,11 @@
 //! `qeil fit`: the laws of what was measured, as a table and as charts.
 
-use crate::arguments::FitArguments;
+use crate::arguments::within;
 use crate::fit_coverage::{FitCommand, fit_coverage};
 use crate::profile::{place, store_path};
 use crate::table::{self, COLUMNS_MAX, MISSING, figure, figure_or_missing, wrap};
 use anyhow::{Context, Result};
+use clap::Args;
 use qeil_fit::chart::draw;
 use qeil_fit::joint::JointReport;
 use qeil_fit::laws::QuantityReport;
@@ -19,7 +20,30 @@ use qeil_measure::quantize::Quality;
 use qeil_measure::store::Store;
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub struct FitArguments {
+    #[command(subcommand)]
+    pub of: Option<FitCommand>,
+    /// File of measurements [default: in the user's data folder]
+    #[arg(long, value_name = "FILE")]
+    pub store: Option<PathBuf>,
+    /// Folder to draw the laws into, as SVG
+    #[arg(long, value_name = "FOLDER")]
+    pub charts: Option<PathBuf>,
+    /// Model that the laws must not see, and are judged on; may be repeated
+    #[arg(long, value_name = "MODEL")]
+    pub leave_out: Vec<String>,
+    /// Largest divergence, in nats, that a quantisation may cost to be chosen
+    #[arg(long, value_name = "NATS", default_value_t = qeil_fit::report::KL_NATS_MAX,
+          value_parser = within::<0, 100>, allow_negative_numbers = true)]
+    pub kl_max: f64,
+    /// Print one JSON document instead of tables
+    #[arg(long)]
+    pub json: bool,
+}
 
 pub fn fit(arguments: &FitArguments) -> Result<String> {
     if let Some(FitCommand::Coverage(arguments)) = &arguments.of {

@@ -6,8 +6,8 @@
 mod coverage;
 mod fit_coverage;
 mod home;
-mod serve;
 mod planning;
+mod serve;
 mod sweeps;
 
 use home::{Home, stderr, stdout};
@@ -53,7 +53,11 @@ fn what_is_wrong_is_said_and_coded() {
         (&["plan", "Qwen2-0.5B", "--sim", "abacus"], 1, &["abacus", "jetson-orin-nano"]),
         (&["plan", "Nobody-1B", "--sim", "jetson-orin-nano"], 1, &["Nobody-1B", "Qwen2-0.5B"]),
         (&["plan", "Qwen2-0.5B", "--sim", "jetson-orin-nano", "--not-on", "NPU9"], 1, &["NPU9", "there are"]),
-        (&["plan", "Qwen2-0.5B", "--sim", "jetson-orin-nano", "--min-coverage", "2"], 2, &["between 0 and 1"]),
+        (
+            &["plan", "Qwen2-0.5B", "--sim", "jetson-orin-nano", "--min-coverage", "2"],
+            2,
+            &["between 0 and 1"],
+        ),
         (
             &["plan", "Qwen2-0.5B", "--sim", "jetson-orin-nano", "--deadline-s", "1e-6"],
             1,

@@ -24,34 +24,8 @@ pub const LAYERS: &[Layer] = &[
     ),
     ("qeil-fit", &["qeil-units", "qeil-laws", "qeil-model", "qeil-measure"]),
     ("qeil-plan", &["qeil-units", "qeil-laws"]),
-    (
-        "qeil-orchestrate",
-        &[
-            "qeil-units",
-            "qeil-laws",
-            "qeil-model",
-            "qeil-hardware",
-            "qeil-engine",
-            "qeil-control",
-            "qeil-sim",
-            "qeil-tasks",
-            "qeil-measure",
-            "qeil-fit",
-            "qeil-plan",
-        ],
-    ),
-    (
-        "qeil-serve",
-        &[
-            "qeil-units",
-            "qeil-model",
-            "qeil-hardware",
-            "qeil-engine",
-            "qeil-control",
-            "qeil-tasks",
-            "qeil-orchestrate",
-        ],
-    ),
+    ("qeil-orchestrate", &["qeil-units", "qeil-model", "qeil-hardware", "qeil-engine", "qeil-control"]),
+    ("qeil-serve", &["qeil-units", "qeil-model", "qeil-control", "qeil-tasks"]),
     (
         "qeil",
         &[
