@@ -29,9 +29,9 @@ pub const RETURN_SHARE: f64 = 0.5;
 pub const START_MAX_S: f64 = 120.0;
 /// Seconds that one token may take at least, more where [`Course::allow`] says so.
 pub const PROBE_MAX_S: f64 = 5.0;
-/// Seconds that a known answer may take at least, more where [`Course::allow`] says so: what a machine that is busy with
-/// something else may add, and no more, since a worker that hangs in a check heats its device unseen.
-pub const CHECK_MAX_S: f64 = 30.0;
+/// Seconds that a known answer may take at least, more where [`Course::allow`] says so. Generous, since the last device is
+/// not to be taken out because it is slow.
+pub const CHECK_MAX_S: f64 = 60.0;
 /// A known answer may take so many times what is predicted: it is batched with nothing, but the machine may be busy.
 const CHECK_SLACK: f64 = 2.0;
 /// Seconds between known-answer checks in service.

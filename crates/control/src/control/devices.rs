@@ -15,6 +15,9 @@ const TOGETHER_S: f64 = 0.5;
 /// Tokens of prefill and steps of decoding that a probe and a known answer take at most.
 const PROBE_WORK: (f64, f64) = (16.0, 1.0);
 const CHECK_WORK: (f64, f64) = (256.0, 8.0);
+/// The last device that serves may take so many times as long for a known answer: its pace may fall while it computes, and
+/// nobody is there to take over.
+const LAST_PATIENCE: f64 = 4.0;
 /// Least duty that the prediction of the next token reckons with.
 const DUTY_MIN: f64 = 0.01;
 
@@ -158,7 +161,8 @@ impl Control {
         let seconds = |(prefill, steps): (f64, f64)| {
             (prefill * profile.prefill_s_per_token + steps * profile.decode_step_s(1)) * stretch
         };
-        let (probe_s, check_s) = (seconds(PROBE_WORK), seconds(CHECK_WORK));
+        let patience = if self.others_serve(i) { 1.0 } else { LAST_PATIENCE };
+        let (probe_s, check_s) = (seconds(PROBE_WORK), patience * seconds(CHECK_WORK));
         self.devices[i].course.allow(probe_s, check_s);
     }
 

@@ -26,6 +26,8 @@ pub(super) const LEAVE_EVERY_S: f64 = 30.0;
 const DISOBEYS_C: f64 = -1.0;
 const COOLS_C: f64 = 0.1;
 const DISOBEYS_S: f64 = 6.0;
+/// And half of that over the guard temperature: a graphics card that hangs warms by half a degree a second.
+const DISOBEYS_OVER_S: f64 = 3.0;
 /// A device that takes so many times as long as its profile says, and as its peers do by theirs, is at fault. Less is a
 /// matter of placement, which sees the same figure.
 const SLOW: f64 = 3.0;
@@ -87,7 +89,8 @@ impl Control {
             return;
         };
         let (since_s, from_c) = *self.devices[i].unmoved.get_or_insert((now_s, over_c));
-        if now_s - since_s < DISOBEYS_S {
+        let patience_s = if over_c > 0.0 { DISOBEYS_OVER_S } else { DISOBEYS_S };
+        if now_s - since_s < patience_s {
             return;
         }
         if over_c < from_c - COOLS_C {

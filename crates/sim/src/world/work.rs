@@ -126,8 +126,12 @@ impl World<'_> {
             .map(|job| (job.request, job.slots.len() as f64))
             .collect();
         let emitted = device.worker.finish(&running.stretch);
-        let wrong = device.condition.wrong;
+        let (wrong, life) = (device.condition.wrong, device.life);
         for tokens in &emitted {
+            // The loop may stop the worker at one of them: what its process had still to say ends with it.
+            if self.devices[at].life != life {
+                break;
+            }
             self.deliver(at, tokens, wrong);
         }
         let parts: f64 = jobs.iter().map(|(_, part)| part).sum();
