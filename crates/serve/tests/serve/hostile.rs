@@ -349,7 +349,9 @@ async fn bodies_that_are_not_even_json_have_theirs() {
         "[{".repeat(100)
     );
     let twice = hello().to_string().replacen('{', "{\"n\":1,\"n\":2,", 1);
-    let cases: Vec<(&str, Vec<u8>, u16, &str, Option<&str>)> = vec![
+    /// What it is, the body; the status, code and parameter of the answer.
+    type Case = (&'static str, Vec<u8>, u16, &'static str, Option<&'static str>);
+    let cases: Vec<Case> = vec![
         ("nothing", vec![], 400, "invalid_json", None),
         ("half an object", b"{\"model\":".to_vec(), 400, "invalid_json", None),
         ("bytes that are no UTF-8", b"{\"model\":\"\xff\xfe\"}".to_vec(), 400, "invalid_json", None),
