@@ -175,7 +175,9 @@ fn checks_in_service_wait_for_an_idle_device_and_then_empty_a_busy_one() {
     assert_eq!(course.tick(early_s + 1.0, true, 0.5), None, "once");
     assert_eq!(course.checked(early_s + 1.0, &Ok((0.0, true)), 0.5), None);
     assert!(course.takes_work(early_s + 1.0));
-    assert_eq!(course.checked(early_s + 2.0, &Ok((9.0, false)), 0.5), None, "nobody asked");
+    assert_eq!(course.checked(early_s + 2.0, &Ok((0.0, true)), 0.5), None, "nobody asked");
+    let wrong = course.checked(early_s + 3.0, &Ok((9.0, false)), 0.5).unwrap();
+    assert_eq!(wrong.order, Some(Order::Stop), "a wrong answer counts whenever it comes");
 
     let checked = |outcome: Result<(f64, bool), String>| {
         let mut course = serving(0.0);
@@ -227,7 +229,8 @@ fn what_does_not_belong_to_a_standing_changes_nothing() {
     let mut course = serving(0.0);
     assert_eq!(course.up(1.0), None);
     assert_eq!(course.probed(1.0, &Err("x".into()), 0.5), None);
-    assert_eq!(course.checked(1.0, &Ok((9.0, false)), 0.5), None);
+    assert_eq!(course.checked(1.0, &Ok((0.0, true)), 0.5), None);
+    assert_eq!(course.checked(1.0, &Err("x".into()), 0.5), None);
     assert!(course.serves());
 }
 
