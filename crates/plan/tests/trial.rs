@@ -22,7 +22,8 @@ fn a_mean_over_tasks_comes_to_what_was_expected() {
         ladder_max: 1,
         split: true,
     };
-    for seed in 0..4 {
+    let mut shared_out = 0;
+    for seed in 0..8 {
         let mut problem = space(seed, size);
         problem.menu.stops = vec![Stop::All, Stop::UntilPass];
         // Every sample of a task is as hard as the other: C(k) = 1 − (1 − p)^k.
@@ -33,10 +34,9 @@ fn a_mean_over_tasks_comes_to_what_was_expected() {
         }
         let planned = plan(&problem, Goal::Energy).unwrap();
         let mut random = Random::new(seed, 7);
-        let several = planned.front.iter().filter(|candidate| candidate.rungs[0].lanes.len() > 1).count();
-        assert!(several > 0, "seed {seed}: no plan of the front shares samples out");
-        let tasks = 20_000;
+        let tasks = 200_000;
         for candidate in planned.front.iter().step_by(planned.front.len().div_ceil(12)) {
+            shared_out += usize::from(candidate.rungs[0].lanes.len() > 1);
             let trials =
                 carry_out(&problem, &candidate.rungs, tasks, |_, model| random.uniform() < pass[model])
                     .unwrap();
@@ -49,7 +49,7 @@ fn a_mean_over_tasks_comes_to_what_was_expected() {
                 ("joules", mean(&|trial| trial.joules), figures.energy_j.unwrap()),
                 ("coverage", mean(&|trial| f64::from(u8::from(trial.solved))), figures.coverage.unwrap()),
             ] {
-                // Twenty thousand tasks: a standard error below 1 %.
+                // Two hundred thousand tasks: a standard error of half a per cent where 15 % are solved.
                 assert!(
                     (got / expected - 1.0).abs() < 0.03,
                     "seed {seed}: {what} {got} instead of {expected}"
@@ -57,4 +57,5 @@ fn a_mean_over_tasks_comes_to_what_was_expected() {
             }
         }
     }
+    assert!(shared_out > 0, "no plan that was carried out shares samples out over devices");
 }
