@@ -174,7 +174,7 @@ fn contest(arguments: &SimulatedArguments, machine: &str, family: &str) -> Resul
     let sides = plans
         .iter()
         .zip(&runs)
-        .map(|((name, rungs), runs)| side(*name, configuration(rungs), runs, price_usd));
+        .map(|((name, rungs), runs)| side(name, configuration(rungs), runs, price_usd));
     let percent = |of: usize, over: usize, value: fn(&Mean) -> f64| {
         let pairs = runs[of].iter().zip(&runs[over]);
         Spread::of(&pairs.map(|(a, b)| 100.0 * (value(a) / value(b) - 1.0)).collect::<Vec<f64>>())

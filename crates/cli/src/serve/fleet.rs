@@ -195,7 +195,8 @@ mod tests {
     #[test]
     fn shares_of_the_cpus() {
         // CPUs, parts, shares or none
-        let cases: [(&[u32], u32, Option<&[&[u32]]>); 4] = [
+        type Case = (&'static [u32], u32, Option<&'static [&'static [u32]]>);
+        let cases: [Case; 4] = [
             (&[0, 2, 1, 3], 2, Some(&[&[0, 2], &[1, 3]])),
             (&[0, 1, 2], 2, Some(&[&[0], &[1]])),
             (&[5], 1, Some(&[&[5]])),
