@@ -6,9 +6,10 @@
 
 mod simulated;
 
+use crate::metrics::{YEAR_S, known_price};
 use crate::models::file_of;
 use crate::run::envelope;
-use crate::table::{self, MISSING};
+use crate::table::{self, COLUMNS_MAX, MISSING, figure, wrap};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use qeil_control::config::{Config, DeviceConfig, Goal, Limits, ThermalLimits};
@@ -20,13 +21,16 @@ use qeil_hardware::catalogue::Catalogue;
 use qeil_hardware::cpu::Cpu;
 use qeil_hardware::energy::Envelope;
 use qeil_hardware::thermal;
+use qeil_laws::contrast::{Contrast, Figure, TaskRun, contrast, coverage};
+use qeil_laws::metrics::{Metric, Metrics, Price, Repetition, Run};
 use qeil_measure::question::render_conversation;
 use qeil_measure::survey::select;
 use qeil_model::template::{Message, Role};
 use qeil_orchestrate::Ask;
-use qeil_orchestrate::compare::{Engine, LineUp, Outcomes, Question, divergences, run};
+use qeil_orchestrate::compare::{Answered, Engine, LineUp, Outcomes, Question, divergences, run};
 use qeil_orchestrate::{profile, sense};
 use qeil_tasks::{Judge, TaskSet};
+use qeil_units::{Seconds, Usd};
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -34,6 +38,11 @@ use std::sync::Arc;
 const SEQUENCE_TOKENS: u32 = 1024;
 /// Sequences of each engine.
 const SEQUENCES: u32 = 8;
+/// As `qeil metrics` has them.
+const LIFE_YEARS: f64 = 4.0;
+const USD_PER_KWH: f64 = 0.2;
+/// Name of all devices together.
+const MIX: &str = "mix";
 
 /// What else can be compared.
 #[derive(Debug, clap::Subcommand)]
@@ -74,6 +83,9 @@ pub struct CompareArguments {
     /// Power the CPU package draws idle and busy, in watts, for the estimate of energy
     #[arg(long, value_name = "IDLE:MAX", value_parser = crate::arguments::watts)]
     cpu_watts: Option<(f64, f64)>,
+    /// What the machine costs, in US dollars [default: the catalogue's price of this processor]
+    #[arg(long, value_name = "USD", value_parser = crate::arguments::positive)]
+    price_usd: Option<f64>,
     /// Print one JSON document instead of a table
     #[arg(long)]
     json: bool,
@@ -92,9 +104,47 @@ struct Report {
     tasks: usize,
     samples: u32,
     stand_ins: bool,
-    line_ups: Vec<Outcomes>,
+    line_ups: Vec<Line>,
+    /// The mix against each other line-up, by its name: pairs of tasks.
+    contrasts: Vec<(String, Contrast)>,
     /// KL(first device ‖ each other) in nats.
     divergences: Vec<(String, f64)>,
+    /// What the machine costs, and where that is from.
+    price: Option<(Usd, String)>,
+}
+
+/// A line-up, what it came to and what that is worth.
+#[derive(Debug, Serialize)]
+struct Line {
+    #[serde(flatten)]
+    outcomes: Outcomes,
+    metrics: Metrics,
+}
+
+/// The judged tasks of a line-up.
+fn task_runs(outcomes: &Outcomes) -> Vec<TaskRun> {
+    let run = |answer: &Answered| {
+        let (passed, samples) = answer.passed?;
+        let joules = answer.energy.as_ref().map(|energy| energy.value.0);
+        Some(TaskRun { samples, passed, seconds: answer.wall_s, joules })
+    };
+    outcomes.answers.iter().filter_map(run).collect()
+}
+
+fn line(outcomes: Outcomes, samples: u32, price: Option<Usd>, seed: u64) -> Result<Line> {
+    let judged = task_runs(&outcomes);
+    let run = Run {
+        tasks: judged.len() as u32,
+        repetitions: vec![Repetition { wall: Seconds(outcomes.wall_s), energy: outcomes.energy() }],
+        coverage: coverage(&judged, samples, seed),
+        price: price.map(|device| Price {
+            device,
+            life: Seconds(LIFE_YEARS * YEAR_S),
+            electricity_per_kwh: Usd(USD_PER_KWH),
+        }),
+    };
+    let metrics = Metrics::new(&run, None, seed).with_context(|| format!("judging {}", outcomes.name))?;
+    Ok(Line { outcomes, metrics })
 }
 
 pub async fn compare(arguments: CompareArguments) -> Result<String> {
@@ -139,7 +189,7 @@ pub async fn compare(arguments: CompareArguments) -> Result<String> {
         engines: vec![engine.clone()],
     }));
     if engines.len() > 1 {
-        line_ups.push(LineUp { name: "mix".into(), engines: engines.clone() });
+        line_ups.push(LineUp { name: MIX.into(), engines: engines.clone() });
     }
     let config = Config {
         devices: Vec::new(),
@@ -158,14 +208,25 @@ pub async fn compare(arguments: CompareArguments) -> Result<String> {
         results.push(run(&launch, line_up, &config, sensors, &questions, at_once).await?);
     }
     let specs: Vec<LoadSpec> = engines.iter().map(|engine| engine.spec.clone()).collect();
+    let price = known_price(arguments.price_usd)?;
+    let usd = price.as_ref().map(|(usd, _)| *usd);
+    let mix = results.iter().find(|outcomes| outcomes.name == MIX).map(task_runs).unwrap_or_default();
+    let others = results.iter().filter(|outcomes| outcomes.name != MIX);
+    let contrasts = others
+        .filter_map(|other| Some((other.name.clone(), contrast(&mix, &task_runs(other), arguments.seed)?)));
     let names = engines.iter().skip(1).map(|engine| engine.named.name.clone());
     let report = Report {
         model: arguments.model,
         tasks: questions.len(),
         samples: arguments.samples,
         stand_ins,
+        contrasts: contrasts.collect(),
         divergences: names.zip(divergences(&launch, &specs).await?).collect(),
-        line_ups: results,
+        line_ups: results
+            .into_iter()
+            .map(|outcomes| line(outcomes, arguments.samples, usd, arguments.seed))
+            .collect::<Result<_>>()?,
+        price,
     };
     if arguments.json { table::json(&report) } else { Ok(text(&report)) }
 }
@@ -245,38 +306,73 @@ fn questions(arguments: &CompareArguments, facts: &qeil_model::ModelFacts) -> Re
 }
 
 fn text(report: &Report) -> String {
-    let headers =
-        ["on", "joules", "seconds", "median s", "p95 s", "tokens/s", "pass@1", "coverage", "solved/J"];
-    let mut shown = table::table(&headers, 1..9);
-    for result in &report.line_ups {
-        let figure = |value: Option<f64>| value.map_or_else(|| MISSING.into(), table::figure);
-        let joules = result.energy.as_ref().map(|energy| energy.value.0);
-        let judged = result.answers.iter().filter(|answer| answer.passed.is_some()).count() as f64;
-        let solved = result.coverage().map(|coverage| coverage * judged);
+    let width = usize::from(COLUMNS_MAX) - 1;
+    let headers = [
+        "on",
+        "J/task",
+        "median\ns",
+        "p95\ns",
+        "tokens/s",
+        "pass@1\n%",
+        "coverage\n%",
+        "IPW\n1/W",
+        "ECE\n1/J",
+        "PPP, per\ns·W·USD",
+    ];
+    let mut shown = table::table(&headers, 1..10);
+    for Line { outcomes, metrics } in &report.line_ups {
+        let number = |value: Option<f64>| value.map_or_else(|| MISSING.into(), figure);
+        let metric = |metric: &Metric| number(metric.value());
         shown.add_row([
-            result.name.clone(),
-            figure(joules),
-            table::figure(result.wall_s),
-            figure(result.latency_s(0.5)),
-            figure(result.latency_s(0.95)),
-            table::figure(result.tokens() as f64 / result.wall_s),
-            figure(result.accuracy()),
-            figure(result.coverage()),
-            figure(solved.zip(joules).map(|(solved, joules)| solved / joules)),
+            outcomes.name.clone(),
+            metric(&metrics.energy_per_task_j),
+            number(outcomes.latency_s(0.5)),
+            number(outcomes.latency_s(0.95)),
+            figure(outcomes.tokens() as f64 / outcomes.wall_s),
+            number(outcomes.accuracy().map(|share| 100.0 * share)),
+            number(outcomes.coverage().map(|share| 100.0 * share)),
+            metric(&metrics.ipw),
+            metric(&metrics.ece),
+            metrics.ppp.value().map_or_else(|| MISSING.into(), |value| format!("{value:.2e}")),
         ]);
     }
-    let mut text =
-        format!("{shown}\n {}: {} tasks, {} samples each\n", report.model, report.tasks, report.samples);
-    if let Some(energy) = report.line_ups.iter().find_map(|result| result.energy.as_ref()) {
-        text +=
-            &format!(" Joules: {} ({}), gross, those of the requests\n", energy.provenance, energy.source);
+    let mut notes = vec![format!(
+        "{}: {} tasks, {} samples each. Intervals are 95 %, over resampled pairs of tasks; --json has those of the metrics.",
+        report.model, report.tasks, report.samples
+    )];
+    let range = |value: &Figure| {
+        let interval = value
+            .interval
+            .map_or_else(String::new, |interval| format!(" ({:+.1} to {:+.1})", interval.low, interval.high));
+        format!("{:+.1}{interval}", value.value)
+    };
+    for (name, contrast) in &report.contrasts {
+        let energy = contrast.energy_percent.as_ref().map_or_else(|| MISSING.into(), range);
+        notes.push(format!(
+            "{MIX} against {name}: energy {energy} %, time of a task {} %, coverage {} points, pass@1 {} points.",
+            range(&contrast.latency_percent),
+            range(&contrast.coverage_points),
+            range(&contrast.pass_at_1_points)
+        ));
+    }
+    if let Some(energy) = report.line_ups.iter().find_map(|line| line.outcomes.energy()) {
+        notes.push(format!(
+            "Joules: {} ({}), gross, those of the requests.",
+            energy.provenance, energy.source
+        ));
+    }
+    if let Some((usd, source)) = &report.price {
+        notes.push(format!("Price: {} USD ({source}).", figure(usd.0)));
     }
     if report.stand_ins {
-        text +=
-            " Halves of one processor stand in for two devices here: they share its memory and its heat.\n";
+        notes.push(
+            "Halves of one processor stand in for two devices here: they share its memory and its heat."
+                .into(),
+        );
     }
     for (name, nats) in &report.divergences {
-        text += &format!(" KL(first device, {name}): {nats:.4} nat on the known questions\n");
+        notes.push(format!("KL(first device ‖ {name}): {nats:.4} nat on the known questions."));
     }
-    text
+    let notes: String = notes.iter().map(|note| format!(" {}\n", wrap(note, width, "   "))).collect();
+    format!("{shown}\n{notes}")
 }

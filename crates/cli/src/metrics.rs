@@ -18,7 +18,7 @@ use serde::Serialize;
 use std::collections::BTreeSet;
 
 /// Seconds of a year of 365.25 days.
-const YEAR_S: f64 = 31_557_600.0;
+pub const YEAR_S: f64 = 31_557_600.0;
 
 pub fn metrics(arguments: &MetricsArguments) -> Result<String> {
     let store = Store::open(&store_path(arguments.store.as_deref())?)?;
@@ -52,17 +52,21 @@ struct Document {
     coverage: Vec<CoverageMetricsRow>,
 }
 
+/// The user's price, or the catalogue's for this machine's processor, and where it is from.
+pub fn known_price(given: Option<f64>) -> Result<Option<(Usd, String)>> {
+    if let Some(usd) = given {
+        return Ok(Some((Usd(usd), "given by the user".to_owned())));
+    }
+    Ok(Catalogue::load()?.price_of_cpu(&Cpu::read(&Roots::default())).map(|price| {
+        let date = price.date.map_or_else(String::new, |date| format!(", {date}"));
+        let assumed = if price.assumed { "assumed: " } else { "" };
+        (price.usd, format!("{assumed}{}{date}", price.source))
+    }))
+}
+
 /// What the devices of the rows cost: the user's price, or the catalogue's for this machine's processor.
 fn prices(arguments: &MetricsArguments, devices: &BTreeSet<&str>) -> Result<Vec<PriceTag>> {
-    let known = match arguments.price_usd {
-        Some(usd) => Some((Usd(usd), "given by the user".to_owned())),
-        None => Catalogue::load()?.price_of_cpu(&Cpu::read(&Roots::default())).map(|price| {
-            let date = price.date.map_or_else(String::new, |date| format!(", {date}"));
-            let assumed = if price.assumed { "assumed: " } else { "" };
-            (price.usd, format!("{assumed}{}{date}", price.source))
-        }),
-    };
-    let Some((device, source)) = known else { return Ok(Vec::new()) };
+    let Some((device, source)) = known_price(arguments.price_usd)? else { return Ok(Vec::new()) };
     // The catalogue's price is this machine's processor's; the user's is of whatever was measured.
     let own = arguments.price_usd.is_some();
     let machine = (!own).then(|| Host::read(&Roots::default(), &[]).label());

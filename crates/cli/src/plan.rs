@@ -160,7 +160,8 @@ pub async fn plan(arguments: PlanArguments) -> Result<String> {
                 verifier: !arguments.no_verifier,
                 limits: arguments.limits(),
             };
-            simulated::problem(&ask, machine)?
+            let described = qeil_sim::machine::machine(machine)?;
+            (simulated::problem(&ask, &described)?, described.name)
         }
         None => stored::problem(&arguments).await?,
     };

@@ -14,12 +14,14 @@
 //! | [`joint`] | `y = e0·N^γ·S^δ·T^τ`, or any product of powers |
 //! | [`contest`] | leave-one-model-out errors, and which law wins by them |
 //! | [`interval`] | percentile intervals, Student's t, the bootstrap over models |
+//! | [`contrast`] | two ways to run the same tasks, paired |
 //! | [`coverage`] | pass@k, laws of repeated sampling, and which task gets the next sample |
 //! | [`metrics`] | intelligence per watt and per joule, energy coverage efficiency, price power performance |
 //!
 //! It reads no clock, no file and no environment variable; the same input gives the same bits.
 
 pub mod contest;
+pub mod contrast;
 pub mod coverage;
 mod error;
 pub mod interval;

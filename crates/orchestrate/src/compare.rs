@@ -73,6 +73,8 @@ pub struct Answered {
     pub first_token_s: Option<f64>,
     /// Tokens of all samples.
     pub tokens: u64,
+    /// Joules of the request; missing where nothing covers its devices.
+    pub energy: Option<Labelled<Joules>>,
 }
 
 /// What a line-up came to.
@@ -86,11 +88,15 @@ pub struct Outcomes {
     pub answers: Vec<Answered>,
     /// Seconds for all of them.
     pub wall_s: f64,
-    /// Joules of all requests; missing where one has none.
-    pub energy: Option<Labelled<Joules>>,
 }
 
 impl Outcomes {
+    /// Joules of all requests; missing where one has none.
+    pub fn energy(&self) -> Option<Labelled<Joules>> {
+        let all: Option<Vec<_>> = self.answers.iter().map(|answer| answer.energy.clone()).collect();
+        Labelled::sum(all?)
+    }
+
     /// Share of the judged questions that at least one sample solved.
     pub fn coverage(&self) -> Option<f64> {
         mean(self.answers.iter().filter_map(|a| a.passed).map(|(passed, _)| f64::from(u8::from(passed > 0))))
@@ -181,11 +187,8 @@ pub async fn run(
         }));
     }
     let mut answers = Vec::with_capacity(asked.len());
-    let mut energies = Vec::with_capacity(asked.len());
     for task in asked {
-        let (answer, energy) = task.await.map_err(|_| CompareError::Ended(line_up.name.clone()))??;
-        answers.push(answer);
-        energies.push(energy);
+        answers.push(task.await.map_err(|_| CompareError::Ended(line_up.name.clone()))??);
     }
     let wall_s = began.elapsed().as_secs_f64();
     orchestra.stop().await;
@@ -194,7 +197,6 @@ pub async fn run(
         devices: line_up.engines.iter().map(|engine| engine.named.name.clone()).collect(),
         answers,
         wall_s,
-        energy: energies.into_iter().collect::<Option<Vec<_>>>().and_then(Labelled::sum),
     })
 }
 
@@ -213,11 +215,7 @@ async fn serving(orchestra: &Orchestra, line_up: &LineUp) -> Result<(), CompareE
     Err(CompareError::Refused { name: line_up.name.clone(), refusal })
 }
 
-async fn one(
-    orchestra: &Orchestra,
-    question: Question,
-    name: &str,
-) -> Result<(Answered, Option<Labelled<Joules>>), CompareError> {
+async fn one(orchestra: &Orchestra, question: Question, name: &str) -> Result<Answered, CompareError> {
     let began = Instant::now();
     for _ in 0..TRIES_MAX {
         let answer = match orchestra.submit(question.ask.clone()).await {
@@ -236,8 +234,9 @@ async fn one(
             wall_s: began.elapsed().as_secs_f64(),
             first_token_s: report.first_token_s,
             tokens: report.samples.iter().map(|sample| u64::from(sample.tokens)).sum(),
+            energy: report.energy,
         };
-        return Ok((answered, report.energy));
+        return Ok(answered);
     }
     let refusal = Refusal::Overloaded { retry_after_s: 0.0 };
     Err(CompareError::Refused { name: name.to_owned(), refusal })

@@ -93,7 +93,10 @@ impl Conductor {
         lives: mpsc::Sender<Life>,
         job_events: mpsc::Sender<(JobId, JobEvent)>,
     ) -> Self {
-        let account = Account::new(devices.iter().map(|(_, place)| *place).collect());
+        let idle = |((_, place), named): (&(Arc<dyn Device>, Option<usize>), &DeviceConfig)| {
+            (*place, named.profile.idle_w)
+        };
+        let account = Account::new(&devices.iter().zip(&config.devices).map(idle).collect::<Vec<_>>());
         type Named<'a> = (&'a DeviceConfig, (Arc<dyn Device>, Option<usize>));
         let slot = |(named, (device, place)): Named<'_>| Slot {
             name: named.name.clone(),
@@ -274,7 +277,7 @@ impl Conductor {
         }
         let (cancels, inbox) = mpsc::channel(numbers.len() + CANCELS_EXTRA);
         let events = JobEvents { job, outbox: self.job_events.clone() };
-        self.account.begins(device, request);
+        self.account.begins(self.now_s(), device, request);
         self.jobs.insert(job, Job { device, request, open: numbers.into_iter().collect(), cancels });
         tokio::spawn(running.work(placement, inbox, events));
     }
@@ -301,7 +304,7 @@ impl Conductor {
                 }
                 if job.open.is_empty() {
                     self.jobs.remove(&id);
-                    self.account.ends(device, request);
+                    self.account.ends(now_s, device, request);
                 }
                 let (finish, end) = match end {
                     // Cancelled may mean that it goes on elsewhere: the loop knows.

@@ -4,8 +4,9 @@
 //! looks its energy is split twice: over its devices by the time that they computed, and within a device over its
 //! requests by their work, which is one for each token and one for being there. What was split is an estimate, however
 //! good the sensor; so is the rest between the last look and a request's end, which is taken at the last known power. Only a
-//! request that had the place to itself keeps the sensor's own label. Energy is gross: the idle power that the machine
-//! draws anyway is in it.
+//! request that had the place to itself keeps the sensor's own label. Energy is gross while a request is there: the idle
+//! power that the machine draws anyway is in it. The time in which a place had no request is nobody's: its idle power is
+//! taken off first, so a request of two milliseconds does not pay for the quarter of a second between two looks.
 
 use crate::sense::Look;
 use qeil_control::config::DeviceId;
@@ -36,12 +37,46 @@ pub(crate) struct Account {
     /// Power of each place at the last look, and what was paid of the span since.
     power: Vec<Option<Labelled<Watts>>>,
     paid_j: Vec<f64>,
+    presence: Vec<Presence>,
     looked_s: f64,
 }
 
+/// How long a place had anything to do since the last look.
+#[derive(Debug, Clone, Copy, Default)]
+struct Presence {
+    /// Watts that it draws when it has nothing.
+    idle_w: f64,
+    /// Placements alive.
+    live: u32,
+    /// Seconds that are over.
+    seconds: f64,
+    /// Since when something is alive, if it is.
+    since_s: f64,
+}
+
+impl Presence {
+    fn until(&self, now_s: f64) -> f64 {
+        self.seconds + if self.live > 0 { (now_s - self.since_s).max(0.0) } else { 0.0 }
+    }
+
+    fn change(&mut self, now_s: f64, live: u32) {
+        self.seconds = self.until(now_s);
+        self.since_s = now_s;
+        self.live = live;
+    }
+}
+
 impl Account {
-    pub(crate) fn new(places: Vec<Option<usize>>) -> Self {
-        Self { places, ..Self::default() }
+    /// Each device's place, and the idle power of that place as the device's profile has it, watts.
+    pub(crate) fn new(devices: &[(Option<usize>, f64)]) -> Self {
+        let places = devices.iter().filter_map(|(place, _)| *place).max().map_or(0, |last| last + 1);
+        let mut presence = vec![Presence::default(); places];
+        for (place, idle_w) in devices {
+            if let Some(place) = place {
+                presence[*place].idle_w = presence[*place].idle_w.max(*idle_w);
+            }
+        }
+        Self { places: devices.iter().map(|(place, _)| *place).collect(), presence, ..Self::default() }
     }
 
     fn place(&self, device: DeviceId) -> Option<usize> {
@@ -49,20 +84,30 @@ impl Account {
     }
 
     /// A placement begins.
-    pub(crate) fn begins(&mut self, device: DeviceId, request: RequestId) {
+    pub(crate) fn begins(&mut self, now_s: f64, device: DeviceId, request: RequestId) {
         *self.live.entry((device, request)).or_default() += 1;
         let unknown = self.place(device).is_none();
         self.bills.entry(request).or_default().unknown |= unknown;
+        self.count(now_s, device);
     }
 
     /// A placement is over.
-    pub(crate) fn ends(&mut self, device: DeviceId, request: RequestId) {
+    pub(crate) fn ends(&mut self, now_s: f64, device: DeviceId, request: RequestId) {
         if let Some(count) = self.live.get_mut(&(device, request)) {
             *count -= 1;
             if *count == 0 {
                 self.live.remove(&(device, request));
             }
         }
+        self.count(now_s, device);
+    }
+
+    /// Count what is alive at the place of a device.
+    fn count(&mut self, now_s: f64, device: DeviceId) {
+        let Some(place) = self.place(device) else { return };
+        let there = self.live.iter().filter(|((other, _), _)| self.place(*other) == Some(place));
+        let live = there.map(|(_, count)| count).sum();
+        self.presence[place].change(now_s, live);
     }
 
     /// Tokens came.
@@ -82,9 +127,11 @@ impl Account {
         for (place, look) in looks.iter().enumerate() {
             let Some(power) = &look.power else { continue };
             let paid = self.paid_j.get(place).copied().unwrap_or(0.0);
-            let energy_j = (power.value.0 * span_s - paid).max(0.0);
+            let presence = self.presence.get(place).copied().unwrap_or_default();
+            let deserted_s = (span_s - presence.until(now_s)).max(0.0);
+            let energy_j = (power.value.0 * span_s - presence.idle_w * deserted_s - paid).max(0.0);
             let shares = self.shares(place, busy_s);
-            let alone = shares.len() == 1 && paid == 0.0;
+            let alone = shares.len() == 1 && paid == 0.0 && deserted_s == 0.0;
             for (request, share) in shares {
                 let provenance =
                     if alone { power.provenance } else { power.provenance.weakest(Provenance::Estimated) };
@@ -95,6 +142,9 @@ impl Account {
         self.power = looks.iter().map(|look| look.power.clone()).collect();
         self.paid_j = vec![0.0; looks.len()];
         self.looked_s = now_s;
+        for presence in &mut self.presence {
+            (presence.seconds, presence.since_s) = (0.0, now_s);
+        }
         self.busy_s = busy_s.clone();
         self.tokens.clear();
         taken
@@ -107,9 +157,9 @@ impl Account {
         request: RequestId,
         busy_s: &BTreeMap<DeviceId, f64>,
     ) -> Option<Labelled<Joules>> {
-        let span_s = (now_s - self.looked_s).max(0.0);
-        for place in 0..self.power.len() {
+        for place in 0..self.power.len().min(self.presence.len()) {
             let Some(power) = self.power[place].clone() else { continue };
+            let present_s = self.presence[place].until(now_s);
             let share: f64 = self
                 .shares(place, busy_s)
                 .into_iter()
@@ -117,12 +167,15 @@ impl Account {
                 .map(|(_, s)| s)
                 .sum();
             if share > 0.0 {
-                let joules = power.value.0 * span_s * share;
+                let joules = power.value.0 * present_s * share;
                 self.paid_j[place] += joules;
                 self.charge(request, joules, power.provenance.weakest(Provenance::Estimated), &power.source);
             }
         }
+        let on: Vec<DeviceId> =
+            self.live.keys().filter(|(_, who)| *who == request).map(|(device, _)| *device).collect();
         self.live.retain(|(_, who), _| *who != request);
+        on.into_iter().for_each(|device| self.count(now_s, device));
         self.tokens.retain(|(_, who), _| *who != request);
         let bill = self.bills.remove(&request)?;
         if bill.unknown { None } else { bill.total }
@@ -185,20 +238,20 @@ mod tests {
 
     #[test]
     fn alone_keeps_the_label_and_takes_all() {
-        let mut account = Account::new(vec![Some(0)]);
-        account.begins(DeviceId(0), A);
+        let mut account = Account::new(&[(Some(0), 2.0)]);
+        account.begins(0.0, DeviceId(0), A);
         assert_eq!(account.looked(2.0, &[look(10.0)], &busy(&[(0, 1.0)])), [(A, 20.0)]);
-        account.ends(DeviceId(0), A);
+        account.ends(2.0, DeviceId(0), A);
         let bill = account.settle(2.0, A, &busy(&[(0, 1.0)])).unwrap();
         assert_eq!((bill.value, bill.provenance), (Joules(20.0), Provenance::Measured));
     }
 
     #[test]
     fn shared_energy_is_split_by_time_then_work_and_nothing_is_made_up() {
-        let mut account = Account::new(vec![Some(0), Some(0)]);
-        account.begins(DeviceId(0), A);
-        account.begins(DeviceId(1), B);
-        account.begins(DeviceId(1), A);
+        let mut account = Account::new(&[(Some(0), 2.0), (Some(0), 2.0)]);
+        account.begins(0.0, DeviceId(0), A);
+        account.begins(0.0, DeviceId(1), B);
+        account.begins(0.0, DeviceId(1), A);
         account.works(DeviceId(1), B, 8);
         // Device 1 computed three times as long; in it B did 9 of 10.
         let taken = account.looked(1.0, &[look(100.0)], &busy(&[(0, 1.0), (1, 3.0)]));
@@ -214,10 +267,32 @@ mod tests {
 
     #[test]
     fn a_device_that_nobody_feels_makes_the_sum_unknown() {
-        let mut account = Account::new(vec![Some(0), None]);
-        account.begins(DeviceId(0), A);
-        account.begins(DeviceId(1), A);
+        let mut account = Account::new(&[(Some(0), 2.0), (None, 2.0)]);
+        account.begins(0.0, DeviceId(0), A);
+        account.begins(0.0, DeviceId(1), A);
         account.looked(1.0, &[look(10.0)], &busy(&[]));
         assert_eq!(account.settle(1.0, A, &busy(&[])), None);
+    }
+
+    #[test]
+    fn a_short_request_pays_for_its_own_time() {
+        let mut account = Account::new(&[(Some(0), 2.0)]);
+        account.looked(1.0, &[look(2.0)], &busy(&[]));
+        // Two milliseconds at 10 W in a quarter of a second at 2 W: what the counter tells is the mean.
+        account.begins(1.1, DeviceId(0), A);
+        account.ends(1.102, DeviceId(0), A);
+        let mean_w = (0.002 * 10.0 + 0.248 * 2.0) / 0.25;
+        let taken = account.looked(1.25, &[look(mean_w)], &busy(&[(0, 0.002)]));
+        assert!(taken.is_empty(), "nothing is known of a placement that left no token: {taken:?}");
+        account.begins(1.3, DeviceId(0), A);
+        account.works(DeviceId(0), A, 1);
+        account.ends(1.302, DeviceId(0), A);
+        let taken = account.looked(1.5, &[look(mean_w)], &busy(&[(0, 0.004)]));
+        assert!((taken[0].1 - 0.02).abs() < 1e-9, "{taken:?}");
+        // One that is over before the next look pays at the last power, for the time that it was there.
+        account.begins(1.6, DeviceId(0), B);
+        let bill = account.settle(1.602, B, &busy(&[(0, 0.006)])).unwrap();
+        assert!((bill.value.0 - 0.002 * mean_w).abs() < 1e-9, "{bill:?}");
+        assert_eq!(bill.provenance, Provenance::Estimated);
     }
 }

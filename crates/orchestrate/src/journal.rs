@@ -48,7 +48,7 @@ CREATE INDEX decision_request ON decision (request, run);
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
     /// SQLite failed.
-    #[error("journal {}: {source}", path.display())]
+    #[error("journal {} cannot be read or written", path.display())]
     Sqlite {
         /// The file.
         path: PathBuf,
@@ -69,7 +69,7 @@ pub enum JournalError {
         why: String,
     },
     /// Its folder could not be made, or its thread not be started.
-    #[error("journal {}: {source}", path.display())]
+    #[error("journal {} cannot be kept", path.display())]
     Io {
         /// The file.
         path: PathBuf,

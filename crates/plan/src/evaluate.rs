@@ -111,11 +111,11 @@ impl<'a> Evaluator<'a> {
     }
 
     /// A wave of a lane, stretched by the others: where lanes together ask for more than the common bus has, all of them
-    /// take that many times as long, for the same joules. That holds for as long as any of them runs, which is a little
-    /// too long for the last.
+    /// take that many times as long, at the same power, since what waits for memory spins. That holds for as long as any of
+    /// them runs, which is a little too long for the last.
     fn wave(&self, rung: &Rung, lane: &Lane, sequences: u32, stretch: f64) -> Phase {
         let wave = self.waves(rung, lane).of[sequences as usize - 1];
-        Phase { s: wave.s * stretch, j: wave.j, w: wave.w / stretch }
+        Phase { s: wave.s * stretch, j: wave.j * stretch, w: wave.w }
     }
 
     fn stretch(&self, rung: &Rung) -> f64 {
@@ -136,18 +136,14 @@ impl<'a> Evaluator<'a> {
         model.kv_bytes_per_token * f64::from(self.problem.workload.prompt_tokens)
     }
 
-    /// What a rung takes after rungs that solved `before` of the tasks.
+    /// What a rung takes after rungs that solved `before` of the tasks: time and energy, each moment weighted by the
+    /// probability that it still runs when so many samples are complete.
     pub fn spent(&self, rung: &Rung, before: f64) -> Spent {
         let solved = &self.solved[usize::from(rung.model)];
-        self.integrated(rung, |complete| match rung.stop {
+        let running = |complete: u32| match rung.stop {
             Stop::All => 1.0 - before,
             Stop::UntilPass => 1.0 - before.max(solved[complete as usize]),
-        })
-    }
-
-    /// Time and energy of a rung, each moment weighted by the probability that it still runs when so many samples are
-    /// complete; 0 and 1 for a run whose outcomes are drawn.
-    pub fn integrated(&self, rung: &Rung, mut running: impl FnMut(u32) -> f64) -> Spent {
+        };
         let stretch = self.stretch(rung);
         let mut weight = running(0);
         let mut spent = Spent::default();

@@ -13,7 +13,6 @@
 //! | `search` | all of them, stacked into ladders, and what may be cut without loss |
 //! | [`front`] | the Pareto front of a million points |
 //! | [`plan`](mod@plan) | from a problem and a goal to a front, a choice and its reasons |
-//! | [`trial`] | a plan carried out on tasks whose samples are drawn |
 //! | [`words`] | a configuration in a line |
 //!
 //! Nothing here assumes which phase suits which device: where costs say that a prompt is best computed where nobody would
@@ -26,7 +25,6 @@ pub mod plan;
 pub mod problem;
 mod rung;
 mod search;
-pub mod trial;
 pub mod words;
 
 pub use plan::{Candidate, Figures, Goal, Plan, plan};

@@ -237,7 +237,8 @@ impl Brute<'_> {
             while left > 0 {
                 let now = left.min(batches[at]);
                 let (s, j) = self.wave(pick[at], now);
-                segments.push((s * stretch, j, now));
+                let (s, j) = (s * stretch, j * stretch);
+                segments.push((s, j, now));
                 work(place, j);
                 left -= now;
             }

@@ -7,7 +7,7 @@
 //! Power is idle power, plus what reading and arithmetic add in proportion to how busy they are. So a device that waits for
 //! memory draws less than one that multiplies, and a launch overhead is spent at idle power.
 
-use crate::machine::DeviceSpec;
+use crate::machine::{DeviceSpec, Machine};
 use crate::shape::ModelShape;
 use qeil_control::config::Profile;
 use qeil_units::Provenance;
@@ -18,6 +18,11 @@ const PROFILE_CONTEXT: f64 = 400.0;
 const PROFILE_PROMPT: u32 = 512;
 /// Batch at whose cost a profile's slope is taken.
 const PROFILE_BATCH: u32 = 8;
+
+/// Bytes a second to or from a device with a memory of its own: half of what PCI Express 4.0 with eight lanes carries.
+const LINK_B_PER_S: f64 = 8e9;
+/// Seconds to export and import a state, whatever its size: two messages between processes.
+const MOVE_S: f64 = 2e-3;
 
 /// What one step holds.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -76,6 +81,34 @@ pub fn decode(device: &DeviceSpec, model: &ModelShape, sequences: u32, context_t
 /// A prefill of so many tokens.
 pub fn prefill(device: &DeviceSpec, model: &ModelShape, tokens: u32) -> StepCost {
     step(device, model, Work { prefill_tokens: tokens, ..Work::default() })
+}
+
+/// What moving a sequence's state between two devices takes: [`moving`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Moving {
+    /// Seconds whatever its size.
+    pub fixed_s: f64,
+    /// Bytes a second beyond that.
+    pub bytes_per_s: f64,
+    /// Joules above idle for each byte.
+    pub joules_per_byte: f64,
+}
+
+/// Between devices of one memory a state is read and written once; else it goes over a link. Assumed: no description
+/// says it.
+pub fn moving(machine: &Machine, from: usize, to: usize) -> Moving {
+    let ends = [&machine.devices[from], &machine.devices[to]];
+    let slower = ends.map(|device| device.bandwidth_b_per_s.value).into_iter().fold(f64::INFINITY, f64::min);
+    let linked = ends.iter().any(|device| device.own_memory);
+    let joules = |device: &DeviceSpec| {
+        let memory_w = device.memory_power_share.value * (device.max_w.value - device.idle_w.value);
+        memory_w / device.bandwidth_b_per_s.value
+    };
+    Moving {
+        fixed_s: MOVE_S,
+        bytes_per_s: if linked { LINK_B_PER_S.min(slower / 2.0) } else { slower / 2.0 },
+        joules_per_byte: ends.into_iter().map(joules).sum(),
+    }
 }
 
 /// The device's profile, as a sweep over the simulated device would fit it: a line through the decode steps of one and

@@ -10,6 +10,7 @@
 //! | [`machine`] | descriptions of machines, each figure with its source |
 //! | [`shape`] | what a model reads and computes in a step |
 //! | [`cost`] | time and power of a step, by roofline; profiles from it |
+//! | [`execution`] | one plan carried out, step by step, without the loop |
 //! | [`plant`] | heat of devices over a shared heat sink, hardware's own throttling |
 //! | [`fault`] | what can go wrong with a device |
 //! | [`worker`] | continuous batching, tokens that depend on their place alone |
@@ -20,6 +21,7 @@
 
 pub mod cost;
 pub mod error;
+pub mod execution;
 pub mod fault;
 pub mod hour;
 pub mod machine;

@@ -8,6 +8,7 @@
 //! devices what no machine delivers.
 
 use crate::error::{SimError, parse};
+use qeil_laws::random::Random;
 use serde::{Deserialize, Serialize};
 
 /// Bytes of a description: the built-in ones are under 10 KB.
@@ -89,6 +90,23 @@ pub struct DeviceSpec {
     pub launch_s: Figure,
 }
 
+/// Shares that are left to each device of what all have in common, in (0, 1].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Scales {
+    /// Of its power above idle.
+    pub power: f64,
+    /// Of the bus, for those that read it. A device that waits for the bus draws as if it read at full speed: cores and
+    /// schedulers spin.
+    pub bus: f64,
+}
+
+impl Scales {
+    /// The share of its speed that a device keeps.
+    pub fn of(&self, device: &DeviceSpec) -> f64 {
+        self.power * if device.own_memory { 1.0 } else { self.bus }
+    }
+}
+
 /// The heat sink that all devices share.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -158,6 +176,14 @@ impl DeviceSpec {
         peak.map_or(f64::MIN_POSITIVE, |figure| figure.value)
     }
 
+    /// Put its true costs off the described ones: see [`Machine::perturbed`].
+    pub fn perturb(&mut self, sigma: f64, random: &mut Random) {
+        let mut factor = || (sigma * random.normal()).exp();
+        self.prefill_efficiency.value = (self.prefill_efficiency.value * factor()).min(1.0);
+        self.decode_efficiency.value = (self.decode_efficiency.value * factor()).min(1.0);
+        self.max_w.value = self.idle_w.value + (self.max_w.value - self.idle_w.value) * factor();
+    }
+
     /// Its figures that must be there, with their keys and ranges.
     fn figures(&self) -> [(&'static str, &Figure, f64, f64); 11] {
         [
@@ -201,6 +227,23 @@ impl Machine {
         let machine: Self = parse(file, text)?;
         machine.validate(file)?;
         Ok(machine)
+    }
+
+    /// What is left to each device of power and bus where all together ask for so much: idle and dynamic watts, and
+    /// bytes a second of those that read the common bus.
+    pub fn scales(&self, idle_w: f64, dynamic_w: f64, bus_b_per_s: f64) -> Scales {
+        let power_max_w = self.power_max_w.as_ref().map_or(f64::INFINITY, |limit| limit.value);
+        let bus_max = self.bus_b_per_s.as_ref().map_or(f64::INFINITY, |limit| limit.value);
+        let share = |most: f64, asked: f64| if asked > 0.0 { (most / asked).min(1.0) } else { 1.0 };
+        Scales { power: share((power_max_w - idle_w).max(0.0), dynamic_w), bus: share(bus_max, bus_b_per_s) }
+    }
+
+    /// The same machine with its true costs off the described ones: efficiencies and power above idle, each by a
+    /// log-normal factor whose logarithm deviates by `sigma`.
+    pub fn perturbed(&self, sigma: f64, random: &mut Random) -> Self {
+        let mut machine = self.clone();
+        machine.devices.iter_mut().for_each(|device| device.perturb(sigma, random));
+        machine
     }
 
     fn validate(&self, file: &str) -> Result<(), SimError> {

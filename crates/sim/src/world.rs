@@ -201,13 +201,10 @@ impl<'a> World<'a> {
             seed: scenario.seed,
         };
         let mut noise = Random::new(scenario.seed, STREAMS.1);
-        let mut factor = || (scenario.profile_noise * noise.normal()).exp();
         let mut devices = Vec::new();
         for at in kept {
             let mut spec = scenario.machine.devices[at].clone();
-            spec.prefill_efficiency.value = (spec.prefill_efficiency.value * factor()).min(1.0);
-            spec.decode_efficiency.value = (spec.decode_efficiency.value * factor()).min(1.0);
-            spec.max_w.value = spec.idle_w.value + (spec.max_w.value - spec.idle_w.value) * factor();
+            spec.perturb(scenario.profile_noise, &mut noise);
             devices.push(Device::new(spec, scenario.context_of(at)));
         }
         let mut plant = Plant::new(&machine, scenario.ambient.at(0.0));

@@ -4,12 +4,15 @@
 //! would credit the mix with what a stopping rule does. What drawing every sample takes on that device is shown beside
 //! it, since published baselines draw every sample.
 //!
-//! Plans are made from the description's costs; they are carried out where every true cost is off by a log-normal 10 %
-//! (a fresh machine each seed), over tasks whose difficulty is drawn from the family's assumed law
-//! ([`crate::plan::simulated`]). All sides of a seed meet the same machine and the same tasks, so differences are paired.
-//! Every figure is simulated.
+//! Plans are made from the description; they are executed step by step ([`qeil_sim::execution`]) on a machine whose true
+//! efficiencies and powers are off by a log-normal 10 % (another one each seed), over tasks whose difficulty is drawn
+//! from the family's assumed law ([`crate::plan::simulated`]). All sides of a seed meet the same machine and the same
+//! tasks, so differences are paired. What a plan loses against one made by an oracle that knows the true machine is its
+//! **regret**. Every figure is simulated.
 
-use crate::plan::simulated::{Ask, assumed_difficulty, problem};
+mod why;
+
+use crate::plan::simulated::{Ask, assumed_difficulty, problem, shapes, stages};
 use crate::table::{self, COLUMNS_MAX, figure, wrap};
 use anyhow::{Context, Result};
 use clap::Args;
@@ -18,17 +21,23 @@ use qeil_laws::random::Random;
 use qeil_measure::stats::Summary;
 use qeil_plan::plan::RungChoice;
 use qeil_plan::problem::{Limits, Stop, Workload};
-use qeil_plan::trial::{Trial, carry_out, perturbed};
 use qeil_plan::words::describe;
 use qeil_plan::{Candidate, Goal, PlanError, Problem, plan};
-use qeil_sim::shape::{ModelShape, STUDIED};
+use qeil_sim::execution::{Execution, Stage};
+use qeil_sim::machine::{Machine, machine};
+use qeil_sim::shape::STUDIED;
 use qeil_units::Provenance;
 use serde::Serialize;
+use why::Why;
 
-/// Deviation of the logarithm of each true cost about its profile.
+/// Deviation of the logarithm of each true cost about its description.
 const COST_SIGMA: f64 = 0.1;
 /// Format of the weights.
 const FORMAT: &str = "Q8_0";
+/// Air of a room, degrees Celsius.
+const AMBIENT_C: f64 = 25.0;
+/// Streams of a seed's random draws: the machine, the tasks, the samples.
+const STREAMS: [u64; 3] = [1, 2, 3];
 
 #[derive(Debug, Args)]
 pub struct SimulatedArguments {
@@ -48,11 +57,14 @@ pub struct SimulatedArguments {
     #[arg(long, short = 'n', default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub output: u32,
     /// Tasks of each seed
-    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(10..=10_000))]
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(10..=10_000))]
     pub tasks: u32,
     /// Seeds: machines and tasks
     #[arg(long, default_value_t = 40, value_parser = clap::value_parser!(u32).range(2..=1000))]
     pub seeds: u32,
+    /// Show what each device takes alone, and what the mix would gain if the machine were another
+    #[arg(long)]
+    pub why: bool,
     /// Print one JSON document instead of tables
     #[arg(long)]
     pub json: bool,
@@ -70,6 +82,12 @@ impl Spread {
         let summary = Summary::of(values).context("a figure is not finite")?;
         let interval_95 = summary.mean_interval_95.context("two seeds at least")?;
         Ok(Self { mean: summary.mean, interval_95 })
+    }
+
+    /// Of each seed's per cent by which one value is above another.
+    fn percent(of: &[Mean], over: &[Mean], value: fn(&Mean) -> f64) -> Result<Self> {
+        let pairs = of.iter().zip(over);
+        Self::of(&pairs.map(|(a, b)| 100.0 * (value(a) / value(b) - 1.0)).collect::<Vec<f64>>())
     }
 
     fn show(&self) -> String {
@@ -115,87 +133,147 @@ struct Contest {
     coverage_points: Spread,
     /// Energy of the mix over the device alone drawing every sample, less 1, in per cent.
     energy_percent_of_all_samples: Spread,
+    /// Energy of the mix's plan over that of an oracle's, less 1, in per cent.
+    regret_energy_percent: Spread,
+    /// Latency of the mix's plan for latency over that of an oracle's, less 1, in per cent.
+    regret_latency_percent: Spread,
+    /// Most degrees by which any plan took a device over its guard temperature; negative where all kept it.
+    over_guard_c: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<Why>,
 }
 
 pub fn simulated(arguments: &SimulatedArguments) -> Result<String> {
     let studied: Vec<String> = STUDIED.iter().map(|family| (*family).to_owned()).collect();
     let families = if arguments.models.is_empty() { &studied } else { &arguments.models };
     let mut contests = Vec::new();
-    for machine in &arguments.sim {
+    for name in &arguments.sim {
+        let described = machine(name)?;
         for family in families {
-            contests.push(contest(arguments, machine, family)?);
+            if !arguments.json {
+                eprintln!("{}: {family}, {} machines off by chance", described.name, arguments.seeds);
+            }
+            contests.push(contest(arguments, &described, family)?);
         }
     }
     if arguments.json { table::json(&contests) } else { Ok(text(arguments, &contests)) }
 }
 
-fn contest(arguments: &SimulatedArguments, machine: &str, family: &str) -> Result<Contest> {
-    let models = [family.to_owned()];
+/// Plans to be executed, and what they came to, seed by seed.
+struct Plans {
+    name: &'static str,
+    rungs: Vec<RungChoice>,
+    means: Vec<Mean>,
+}
+
+fn contest(arguments: &SimulatedArguments, described: &Machine, family: &str) -> Result<Contest> {
+    let models = [format!("{family}:{FORMAT}")];
     let ask = Ask {
         models: &models,
         workload: Workload { prompt_tokens: arguments.prompt, output_tokens: arguments.output },
         samples_max: arguments.samples,
         verifier: true,
-        limits: Limits::default(),
+        limits: Limits { ambient_c: Some(AMBIENT_C), ..Limits::default() },
     };
-    let (mut whole, name) = problem(&ask, machine)?;
-    // Both sides must solve what all samples solve: accuracy is no currency here.
-    whole.limits.coverage_min = coverage_at(&whole, arguments.samples);
-    let price_usd = whole.prices.machine_usd;
+    // All sides must solve what all samples solve: accuracy is no currency here.
+    let full = |machine: &Machine| -> Result<Problem> {
+        let mut problem = problem(&ask, machine)?;
+        problem.limits.coverage_min = coverage_at(&problem, arguments.samples);
+        Ok(problem)
+    };
+    let whole = full(described)?;
+    let shapes = shapes(&ask)?;
     let alone = best_alone(&whole, Goal::Energy)?;
     let mix = plan(&whole, Goal::Energy)?.choice;
-    let (alone_fast, mix_fast) = (best_alone(&whole, Goal::Latency)?, plan(&whole, Goal::Latency)?.choice);
-    let every: Vec<RungChoice> =
-        alone.rungs.iter().map(|rung| RungChoice { stop: Stop::All, ..rung.clone() }).collect();
-    let plans: [(&'static str, &[RungChoice]); 5] = [
-        ("one device, all samples", &every),
-        ("one device, for energy", &alone.rungs),
-        ("mix, for energy", &mix.rungs),
-        ("one device, for latency", &alone_fast.rungs),
-        ("mix, for latency", &mix_fast.rungs),
+    let every = alone.rungs.iter().map(|rung| RungChoice { stop: Stop::All, ..rung.clone() }).collect();
+    let plans = |name, rungs: Vec<RungChoice>| Plans { name, rungs, means: Vec::new() };
+    let mut sides = [
+        plans("one device, all samples", every),
+        plans("one device, for energy", alone.rungs.clone()),
+        plans("mix, for energy", mix.rungs.clone()),
+        plans("one device, for latency", best_alone(&whole, Goal::Latency)?.rungs),
+        plans("mix, for latency", plan(&whole, Goal::Latency)?.choice.rungs),
     ];
-    let parameters = ModelShape::named(family, FORMAT)?.parameters;
-    let mut runs: Vec<Vec<Mean>> = vec![Vec::new(); plans.len()];
+    let mut oracles: [Vec<Mean>; 2] = Default::default();
+    let mut over_guard_c = f64::NEG_INFINITY;
     for seed in 0..u64::from(arguments.seeds) {
-        let truth = perturbed(&whole, COST_SIGMA, seed);
-        let mut random = Random::new(seed, 2);
-        let law = Family::Beta(assumed_difficulty(parameters));
+        let truth = described.perturbed(COST_SIGMA, &mut Random::new(seed, STREAMS[0]));
+        let mut random = Random::new(seed, STREAMS[1]);
+        let law = Family::Beta(assumed_difficulty(shapes[0].parameters));
         let tasks: Vec<f64> = (0..arguments.tasks).map(|_| law.draw(&mut random)).collect();
-        for ((_, rungs), runs) in plans.iter().zip(&mut runs) {
-            let mut samples = Random::new(seed, 3);
-            let trials = carry_out(&truth, rungs, tasks.len(), |task, _| samples.uniform() < tasks[task])?;
-            runs.push(Mean::of(&trials));
+        let mut run = |rungs: &[RungChoice]| {
+            let (mean, over_c) = execute(&truth, ask.workload, &stages(rungs, &shapes), &tasks, seed);
+            over_guard_c = over_guard_c.max(over_c);
+            mean
+        };
+        for side in &mut sides {
+            side.means.push(run(&side.rungs));
+        }
+        let known = full(&truth)?;
+        for (goal, means) in [Goal::Energy, Goal::Latency].into_iter().zip(&mut oracles) {
+            means.push(run(&plan(&known, goal)?.choice.rungs));
         }
     }
-    let configuration = |rungs: &[RungChoice]| {
-        let candidate = Candidate { rungs: rungs.to_vec(), ..mix.clone() };
-        describe(&whole, &candidate)
-    };
-    let sides = plans
-        .iter()
-        .zip(&runs)
-        .map(|((name, rungs), runs)| side(name, configuration(rungs), runs, price_usd));
-    let percent = |of: usize, over: usize, value: fn(&Mean) -> f64| {
-        let pairs = runs[of].iter().zip(&runs[over]);
-        Spread::of(&pairs.map(|(a, b)| 100.0 * (value(a) / value(b) - 1.0)).collect::<Vec<f64>>())
-    };
+    let [every, alone, mix_runs, alone_fast, mix_fast] = sides.each_ref().map(|side| side.means.as_slice());
     let points: Vec<f64> =
-        runs[2].iter().zip(&runs[1]).map(|(mix, alone)| 100.0 * (mix.coverage - alone.coverage)).collect();
+        mix_runs.iter().zip(alone).map(|(mix, alone)| 100.0 * (mix.coverage - alone.coverage)).collect();
+    let joules: fn(&Mean) -> f64 = |mean| mean.joules;
+    let seconds: fn(&Mean) -> f64 = |mean| mean.seconds;
+    let words = |rungs: &[RungChoice]| describe(&whole, &Candidate { rungs: rungs.to_vec(), ..mix.clone() });
+    let price_usd = whole.prices.machine_usd;
     Ok(Contest {
-        machine: name,
+        machine: described.name.clone(),
         family: family.into(),
         provenance: Provenance::Simulated,
-        energy_percent: percent(2, 1, |mean| mean.joules)?,
-        latency_percent: percent(4, 3, |mean| mean.seconds)?,
-        energy_percent_of_all_samples: percent(2, 0, |mean| mean.joules)?,
+        energy_percent: Spread::percent(mix_runs, alone, joules)?,
+        latency_percent: Spread::percent(mix_fast, alone_fast, seconds)?,
+        energy_percent_of_all_samples: Spread::percent(mix_runs, every, joules)?,
         coverage_points: Spread::of(&points)?,
-        points_at_equal_energy: points_at_equal_energy(&whole, arguments.samples)?,
-        sides: sides.collect::<Result<_>>()?,
+        points_at_equal_energy: points_at_equal_energy(&whole, arguments.samples, |fewer| {
+            best_alone(fewer, Goal::Energy)
+        })?,
+        regret_energy_percent: Spread::percent(mix_runs, &oracles[0], joules)?,
+        regret_latency_percent: Spread::percent(mix_fast, &oracles[1], seconds)?,
+        over_guard_c,
+        why: if arguments.why { Some(Why::of(&whole, arguments.samples)?) } else { None },
+        sides: sides
+            .iter()
+            .map(|side| side_of(side.name, words(&side.rungs), &side.means, price_usd))
+            .collect::<Result<_>>()?,
     })
+}
+
+/// Tasks one after the other on a machine: their means, and the most that a device was over its guard temperature.
+fn execute(truth: &Machine, workload: Workload, stages: &[Stage], tasks: &[f64], seed: u64) -> (Mean, f64) {
+    let mut execution = Execution::new(truth, AMBIENT_C, workload.prompt_tokens, workload.output_tokens);
+    let mut samples = Random::new(seed, STREAMS[2]);
+    let mut mean = Mean::default();
+    for pass in tasks {
+        let done = execution.task(stages, |_| samples.uniform() < *pass);
+        mean.joules += done.joules / tasks.len() as f64;
+        mean.seconds += done.seconds / tasks.len() as f64;
+        mean.coverage += f64::from(u8::from(done.solved)) / tasks.len() as f64;
+    }
+    (mean, execution.over_guard_c())
 }
 
 fn coverage_at(problem: &Problem, samples: u32) -> Option<f64> {
     problem.models.first()?.coverage.as_ref().map(|coverage| coverage.at(samples))
+}
+
+/// The goal's figure, where less is better.
+fn value(candidate: &Candidate, goal: Goal) -> f64 {
+    match goal {
+        Goal::Latency => candidate.figures.latency_s,
+        _ => candidate.figures.energy_j.unwrap_or(f64::INFINITY),
+    }
+}
+
+/// The best plan that uses this device for everything.
+fn alone_on(whole: &Problem, goal: Goal, device: usize) -> Result<Candidate, PlanError> {
+    let mut one = whole.clone();
+    one.devices.iter_mut().enumerate().for_each(|(at, other)| other.allowed = at == device);
+    Ok(plan(&one, goal)?.choice)
 }
 
 /// The best plan that uses one device for everything.
@@ -203,22 +281,13 @@ fn best_alone(whole: &Problem, goal: Goal) -> Result<Candidate> {
     let mut best: Option<Candidate> = None;
     let mut last = None;
     for device in 0..whole.devices.len() {
-        let mut one = whole.clone();
-        one.devices.iter_mut().enumerate().for_each(|(at, other)| other.allowed = at == device);
-        let found = match plan(&one, goal) {
-            Ok(planned) => planned.choice,
-            Err(error @ PlanError::Infeasible { .. }) => {
-                last = Some(error);
-                continue;
+        match alone_on(whole, goal, device) {
+            Ok(found) if best.as_ref().is_none_or(|best| value(&found, goal) < value(best, goal)) => {
+                best = Some(found);
             }
+            Ok(_) => {}
+            Err(error @ PlanError::Infeasible { .. }) => last = Some(error),
             Err(error) => return Err(error.into()),
-        };
-        let value = |candidate: &Candidate| match goal {
-            Goal::Latency => candidate.figures.latency_s,
-            _ => candidate.figures.energy_j.unwrap_or(f64::INFINITY),
-        };
-        if best.as_ref().is_none_or(|best| value(&found) < value(best)) {
-            best = Some(found);
         }
     }
     match (best, last) {
@@ -228,14 +297,18 @@ fn best_alone(whole: &Problem, goal: Goal) -> Result<Candidate> {
     }
 }
 
-/// Coverage that the mix reaches within the energy that the best device alone takes for half the samples, less what that
-/// solves, in points. By expectation: no noise.
-fn points_at_equal_energy(whole: &Problem, samples: u32) -> Result<f64> {
+/// Coverage that the mix reaches within the energy that `alone` takes for half the samples, less what those solve, in
+/// points. By expectation: no noise.
+fn points_at_equal_energy(
+    whole: &Problem,
+    samples: u32,
+    alone: impl Fn(&Problem) -> Result<Candidate>,
+) -> Result<f64> {
     let half = (samples / 2).max(1);
-    let mut alone = whole.clone();
-    alone.menu.samples = vec![half];
-    alone.limits.coverage_min = None;
-    let budget_j = best_alone(&alone, Goal::Energy)?.figures.energy_j.unwrap_or(0.0);
+    let mut fewer = whole.clone();
+    fewer.menu.samples = vec![half];
+    fewer.limits.coverage_min = None;
+    let budget_j = alone(&fewer)?.figures.energy_j.unwrap_or(0.0);
     let mut mix = whole.clone();
     mix.limits.coverage_min = None;
     let within = plan(&mix, Goal::Coverage)?.front.into_iter().filter(|candidate| {
@@ -247,7 +320,7 @@ fn points_at_equal_energy(whole: &Problem, samples: u32) -> Result<f64> {
 }
 
 /// Means over the tasks of a seed.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Mean {
     joules: f64,
     seconds: f64,
@@ -255,21 +328,12 @@ struct Mean {
 }
 
 impl Mean {
-    fn of(trials: &[Trial]) -> Self {
-        let mean = |of: fn(&Trial) -> f64| trials.iter().map(of).sum::<f64>() / trials.len() as f64;
-        Self {
-            joules: mean(|trial| trial.joules),
-            seconds: mean(|trial| trial.seconds),
-            coverage: mean(|trial| f64::from(u8::from(trial.solved))),
-        }
-    }
-
     fn watts(&self) -> f64 {
         self.joules / self.seconds
     }
 }
 
-fn side(name: &'static str, configuration: String, runs: &[Mean], price_usd: f64) -> Result<Side> {
+fn side_of(name: &'static str, configuration: String, runs: &[Mean], price_usd: f64) -> Result<Side> {
     let spread = |of: &dyn Fn(&Mean) -> f64| Spread::of(&runs.iter().map(of).collect::<Vec<f64>>());
     Ok(Side {
         name,
@@ -286,8 +350,7 @@ fn side(name: &'static str, configuration: String, runs: &[Mean], price_usd: f64
 fn text(arguments: &SimulatedArguments, contests: &[Contest]) -> String {
     let width = usize::from(COLUMNS_MAX) - 1;
     let mut out = String::new();
-    for machine in &contests.iter().map(|contest| &contest.machine).collect::<std::collections::BTreeSet<_>>()
-    {
+    for of_machine in contests.chunk_by(|a, b| a.machine == b.machine) {
         let headers = [
             "family",
             "how",
@@ -296,11 +359,11 @@ fn text(arguments: &SimulatedArguments, contests: &[Contest]) -> String {
             "coverage\n%",
             "IPW\n1/W",
             "ECE\n1/J",
-            "PPP\n1/(s·W·USD)",
+            "PPP, per\ns·W·USD",
         ];
         let mut rows = table::table(&headers, 2..8);
         let mut notes = Vec::new();
-        for contest in contests.iter().filter(|contest| contest.machine == **machine) {
+        for contest in of_machine {
             for (at, side) in contest.sides.iter().enumerate() {
                 let percent = Spread {
                     mean: 100.0 * side.coverage.mean,
@@ -319,30 +382,107 @@ fn text(arguments: &SimulatedArguments, contests: &[Contest]) -> String {
             }
             notes.push(format!(
                 "{}: mix against the best device alone: energy {} %, latency {} %, coverage {} points; at equal energy \
-                 {:+.1} points. Against that device drawing all samples: energy {} %. Mix: {}; for latency: {}.",
+                 {:+.1} points. Against that device drawing all samples: energy {} %. Regret: energy {} %, latency {} %. \
+                 Hottest: {:+.1} °C over a guard temperature. Mix: {}; for latency: {}.",
                 contest.family,
                 contest.energy_percent.show(),
                 contest.latency_percent.show(),
                 contest.coverage_points.show(),
                 contest.points_at_equal_energy,
                 contest.energy_percent_of_all_samples.show(),
+                contest.regret_energy_percent.show(),
+                contest.regret_latency_percent.show(),
+                contest.over_guard_c,
                 contest.sides[2].configuration,
                 contest.sides[4].configuration,
             ));
         }
-        out += &format!("{machine}\n{rows}\n");
+        out += &format!("{}\n{rows}\n", of_machine[0].machine);
         for note in notes {
             out += &format!(" {}\n", wrap(&note, width, "   "));
         }
+        let whys: Vec<(&str, &Why)> = of_machine
+            .iter()
+            .filter_map(|contest| Some((contest.family.as_str(), contest.why.as_ref()?)))
+            .collect();
+        out += &why::text(&whys);
         out.push('\n');
     }
     let about = format!(
-        "All figures are simulated: {} tasks of an assumed difficulty, up to {} samples each, {} seeds with true costs off \
-         by {:.0} %; mean ± half of its 95 % interval.",
+        "All figures are simulated: {} tasks of an assumed difficulty, up to {} samples each, executed step by step on {} \
+         machines whose true costs are off by {:.0} %; mean ± half of its 95 % interval. Regret: against plans by one who \
+         knows the true costs.",
         arguments.tasks,
         arguments.samples,
         arguments.seeds,
         100.0 * COST_SIGMA
     );
     out + &wrap(&about, width, "") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use qeil_plan::plan::{LaneChoice, figures_of};
+
+    /// Samples shared out over two devices, each with its own prompt or both with that of the first.
+    fn shared(origin: Option<usize>, stop: Stop) -> Vec<RungChoice> {
+        let lane = |place: usize| LaneChoice {
+            place,
+            prefill_setting: origin.is_none().then_some(0),
+            decode_setting: 0,
+            samples: 2,
+            batch: 2,
+        };
+        let origin = origin.map(|place| (place, 0));
+        vec![RungChoice { model: 0, origin, lanes: vec![lane(0), lane(1)], stop }]
+    }
+
+    /// What the planner reckons in expectations is what comes of executing it step by step, where the machine is as
+    /// described: for what it plans on one device, and for samples shared out over several.
+    #[test]
+    fn an_executed_plan_takes_what_was_planned() {
+        for (name, family) in [("core-ultra-9-285h", "GPT-2-124M"), ("jetson-orin-nano", "Qwen2-0.5B")] {
+            let described = machine(name).unwrap();
+            let models = [format!("{family}:{FORMAT}")];
+            let ask = Ask {
+                models: &models,
+                workload: Workload { prompt_tokens: 128, output_tokens: 32 },
+                samples_max: 4,
+                verifier: true,
+                limits: Limits { ambient_c: Some(AMBIENT_C), ..Limits::default() },
+            };
+            let whole = problem(&ask, &described).unwrap();
+            let shapes = shapes(&ask).unwrap();
+            let mut random = Random::new(7, STREAMS[1]);
+            let law = Family::Beta(assumed_difficulty(shapes[0].parameters));
+            let tasks: Vec<f64> = (0..3000).map(|_| law.draw(&mut random)).collect();
+            let planned = plan(&whole, Goal::Latency).unwrap();
+            let front = planned.front.iter().step_by(planned.front.len().div_ceil(8));
+            let plans = front.map(|candidate| candidate.rungs.clone()).chain([
+                shared(None, Stop::UntilPass),
+                shared(None, Stop::All),
+                shared(Some(1), Stop::UntilPass),
+            ]);
+            for rungs in plans {
+                let (mean, over_c) = execute(&described, ask.workload, &stages(&rungs, &shapes), &tasks, 7);
+                let figures = figures_of(&whole, &rungs).unwrap();
+                // Three thousand tasks. Devices that share a bus are planned to do so until the last one ends, so such a
+                // plan may turn out quicker than planned, and never slower.
+                let least = if rungs[0].lanes.len() > 1 { -0.2 } else { -0.07 };
+                for (what, got, expected) in [
+                    ("seconds", mean.seconds, figures.latency_s),
+                    ("joules", mean.joules, figures.energy_j.unwrap()),
+                    ("coverage", mean.coverage, figures.coverage.unwrap()),
+                ] {
+                    let off = got / expected - 1.0;
+                    assert!(
+                        (least..0.07).contains(&off),
+                        "{name}, {rungs:?}: {what} {got}, planned {expected}"
+                    );
+                }
+                assert!(over_c < 2.0, "a plan that keeps its limits is {over_c} °C over a guard temperature");
+            }
+        }
+    }
 }

@@ -1,8 +1,8 @@
 //! The problem of a simulated machine: a device description, as plain data for the planner.
 //!
 //! Costs are those of the description's own roofline at the workload asked for, as a sweep over the simulated device
-//! would measure them; everything is labelled simulated. What no description holds is assumed here and says so: what
-//! moving a state takes, and how much the families solve.
+//! would measure them; everything is labelled simulated. What no description holds, how much the families solve, is
+//! assumed here and says so.
 //!
 //! **Assumed difficulty.** Probabilities that a sample passes are beta distributed over tasks (Levi 2024; Kazdan et al.
 //! 2025), with mean m and α + β = 1, the wide spread that fits of repeated sampling find (shapes of 0.1 to 3). The mean
@@ -15,9 +15,13 @@ use qeil_control::config::GUARD_SHARE;
 use qeil_laws::coverage::beta::Difficulty;
 use qeil_plan::Problem;
 use qeil_plan::cost::{Amount, Decode, Offer, Prefill, Source, Transfer};
-use qeil_plan::problem::{Coverage, Device, Limits, Memory, Menu, Model, Part, Place, Prices, Workload};
-use qeil_sim::cost::{StepCost, decode, prefill};
-use qeil_sim::machine::{DeviceSpec, Machine, machine};
+use qeil_plan::plan::{LaneChoice, RungChoice};
+use qeil_plan::problem::{
+    Coverage, Device, Limits, Memory, Menu, Model, Part, Place, Prices, Stop, Workload,
+};
+use qeil_sim::cost::{Moving, StepCost, decode, moving, prefill};
+use qeil_sim::execution::{Lane, Stage};
+use qeil_sim::machine::{DeviceSpec, Machine};
 use qeil_sim::shape::ModelShape;
 use qeil_units::{Labelled, Provenance};
 
@@ -25,10 +29,6 @@ use qeil_units::{Labelled, Provenance};
 const FORMAT: &str = "Q8_0";
 /// Air of a room.
 const AMBIENT_C: f64 = 25.0;
-/// Bytes a second to or from a device with a memory of its own: half of what PCI Express 4.0 with eight lanes carries.
-const LINK_B_PER_S: f64 = 8e9;
-/// Seconds to export and import a state, whatever its size: two messages between processes.
-const MOVE_S: f64 = 2e-3;
 /// Coefficients of the assumed mean pass rate.
 const PASS_FACTOR: f64 = 0.35;
 const PASS_EXPONENT: f64 = 0.55;
@@ -43,19 +43,25 @@ pub struct Ask<'a> {
     pub limits: Limits,
 }
 
-pub fn problem(ask: &Ask<'_>, name: &str) -> Result<(Problem, String)> {
-    let described = machine(name)?;
-    let shapes: Vec<(ModelShape, String, String)> = ask
-        .models
-        .iter()
-        .map(|word| {
-            let (family, format) = word.split_once(':').unwrap_or((word.as_str(), FORMAT));
-            Ok((ModelShape::named(family, format)?, family.to_owned(), format.to_owned()))
-        })
-        .collect::<Result<_>>()?;
-    let models = shapes.iter().map(|(shape, family, format)| Model {
-        name: family.clone(),
-        quantisation: format.clone(),
+/// Family and format of what a user names.
+fn named(word: &str) -> (&str, &str) {
+    word.split_once(':').unwrap_or((word, FORMAT))
+}
+
+/// The shapes of what is asked.
+pub fn shapes(ask: &Ask<'_>) -> Result<Vec<ModelShape>> {
+    let shape = |word: &String| {
+        let (family, format) = named(word);
+        Ok(ModelShape::named(family, format)?)
+    };
+    ask.models.iter().map(shape).collect()
+}
+
+pub fn problem(ask: &Ask<'_>, described: &Machine) -> Result<Problem> {
+    let shapes = shapes(ask)?;
+    let models = ask.models.iter().zip(&shapes).map(|(word, shape)| Model {
+        name: named(word).0.to_owned(),
+        quantisation: named(word).1.to_owned(),
         weight_bytes: shape.weight_bytes as u64,
         kv_bytes_per_token: shape.kv_bytes_per_token,
         coverage: Some(assumed_coverage(shape.parameters, ask.samples_max)),
@@ -63,7 +69,7 @@ pub fn problem(ask: &Ask<'_>, name: &str) -> Result<(Problem, String)> {
     let mut problem = Problem {
         models: models.collect(),
         devices: Vec::new(),
-        memories: vec![Memory { name: "shared memory".into(), bytes: shared_bytes(&described) }],
+        memories: vec![Memory { name: "shared memory".into(), bytes: shared_bytes(described) }],
         sink_kelvin_per_w: described.package.resistance_c_per_w.value,
         places: Vec::new(),
         settings: vec!["as described".into()],
@@ -71,7 +77,7 @@ pub fn problem(ask: &Ask<'_>, name: &str) -> Result<(Problem, String)> {
         transfers: Vec::new(),
         workload: ask.workload,
         menu: Menu::new(ask.samples_max, ask.verifier),
-        limits: limits(ask, &described),
+        limits: limits(ask, described),
         prices: Prices { machine_usd: described.price_usd.value, ..Prices::default() },
     };
     for (at, device) in described.devices.iter().enumerate() {
@@ -96,12 +102,12 @@ pub fn problem(ask: &Ask<'_>, name: &str) -> Result<(Problem, String)> {
         problem
             .places
             .push(Place { name: device.name.clone(), parts: vec![Part { device: at, share: 1.0 }] });
-        for (model, (shape, _, _)) in shapes.iter().enumerate() {
-            problem.offers.push(offer(&described, device, shape, ask, (model, at)));
+        for (model, shape) in shapes.iter().enumerate() {
+            problem.offers.push(offer(described, device, shape, ask, (model, at)));
         }
     }
-    problem.transfers = transfers(&described);
-    Ok((problem, described.name.clone()))
+    problem.transfers = transfers(described);
+    Ok(problem)
 }
 
 fn limits(ask: &Ask<'_>, machine: &Machine) -> Limits {
@@ -154,28 +160,29 @@ fn offer(
     }
 }
 
-/// Between devices of one memory a state is read and written once; else it goes over a link. Assumed.
 fn transfers(machine: &Machine) -> Vec<Transfer> {
-    let devices = &machine.devices;
-    let pairs = (0..devices.len()).flat_map(|from| (0..devices.len()).map(move |to| (from, to)));
-    let of = |(from, to): (usize, usize)| {
-        let ends = [&devices[from], &devices[to]];
-        let slower =
-            ends.map(|device| device.bandwidth_b_per_s.value).into_iter().fold(f64::INFINITY, f64::min);
-        let linked = ends.iter().any(|device| device.own_memory);
-        let joules = |device: &DeviceSpec| {
-            let memory_w = device.memory_power_share.value * (device.max_w.value - device.idle_w.value);
-            memory_w / device.bandwidth_b_per_s.value
-        };
-        Transfer {
-            from,
-            to,
-            fixed_s: MOVE_S,
-            bytes_per_s: if linked { LINK_B_PER_S.min(slower / 2.0) } else { slower / 2.0 },
-            joules_per_byte: ends.into_iter().map(joules).sum(),
-        }
+    let all = machine.devices.len();
+    let pairs = (0..all).flat_map(|from| (0..all).map(move |to| (from, to)));
+    let of = |(from, to)| {
+        let Moving { fixed_s, bytes_per_s, joules_per_byte } = moving(machine, from, to);
+        Transfer { from, to, fixed_s, bytes_per_s, joules_per_byte }
     };
     pairs.filter(|(from, to)| from != to).map(of).collect()
+}
+
+/// A plan as the simulated machine executes it: places are its devices, in their order.
+pub fn stages(rungs: &[RungChoice], shapes: &[ModelShape]) -> Vec<Stage> {
+    let lanes = |rung: &RungChoice| {
+        let lane = |lane: &LaneChoice| Lane { device: lane.place, samples: lane.samples, batch: lane.batch };
+        rung.lanes.iter().map(lane).collect()
+    };
+    let stage = |rung: &RungChoice| Stage {
+        model: shapes[rung.model].clone(),
+        origin: rung.origin.map(|(place, _)| place),
+        lanes: lanes(rung),
+        until_pass: rung.stop == Stop::UntilPass,
+    };
+    rungs.iter().map(stage).collect()
 }
 
 /// See the module's text.

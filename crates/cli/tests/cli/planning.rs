@@ -63,6 +63,7 @@ fn a_comparison_bears_intervals_and_labels() {
         "3",
         "--tasks",
         "50",
+        "--why",
         "--json",
     ];
     let output = home.qeil(&arguments);
@@ -75,4 +76,13 @@ fn a_comparison_bears_intervals_and_labels() {
     assert!(low <= high && high < 100.0);
     // The mix may always be the best device alone; noise is all that can make it worse.
     assert!(contest["points_at_equal_energy"].as_f64().unwrap() >= -1e-9);
+    // Nor can it be worse than any device alone, on any machine that is planned for.
+    let why = &contest["why"];
+    for alone in why["alone"].as_array().unwrap() {
+        assert!(alone["energy_percent"].as_f64().unwrap() <= 1e-9, "{alone}");
+    }
+    assert_eq!(why["changed"].as_array().unwrap().len(), 6);
+    for changed in why["changed"].as_array().unwrap() {
+        assert!(changed["latency_percent"].as_f64().unwrap() <= 1e-9, "{changed}");
+    }
 }

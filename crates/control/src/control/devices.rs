@@ -10,6 +10,8 @@ use crate::work::At;
 /// Most times that the observed slowness stretches the prediction of the next token: a device slower than that hangs as
 /// far as anybody who waits can tell.
 const STRETCH_MAX: f64 = 4.0;
+/// The same for the last device that serves: without it nobody is served at all, so it is waited for longer.
+const LAST_STRETCH_MAX: f64 = 16.0;
 /// Seconds of tokens that a worker may tell together.
 const TOGETHER_S: f64 = 0.5;
 /// Tokens of prefill and steps of decoding that a probe and a known answer take at most.
@@ -145,13 +147,18 @@ impl Control {
         let predicted_s = device.prefill_tokens as f64 * profile.prefill_s_per_token
             + profile.decode_step_s(device.sequences)
             + TOGETHER_S;
-        predicted_s * device.speed.slowness().clamp(1.0, STRETCH_MAX)
+        predicted_s * self.slowness(i)
+    }
+
+    /// Times as long as its profile says that a device takes by observation, as far as it is believed.
+    fn slowness(&self, i: usize) -> f64 {
+        let most = if self.others_serve(i) { STRETCH_MAX } else { LAST_STRETCH_MAX };
+        self.devices[i].speed.slowness().clamp(1.0, most)
     }
 
     /// Times as long as its profile says that a device takes for anything, by observation and by its duty.
     fn stretch(&self, i: usize) -> f64 {
-        let device = &self.devices[i];
-        device.speed.slowness().clamp(1.0, STRETCH_MAX) / device.duty.max(DUTY_MIN)
+        self.slowness(i) / self.devices[i].duty.max(DUTY_MIN)
     }
 
     /// Tells the course how long a probe and a check may take on this device as it is paced now.

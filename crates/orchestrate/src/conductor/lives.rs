@@ -112,11 +112,12 @@ impl Conductor {
         let stopped = slot.stopping;
         slot.running = None;
         self.enlist();
+        let now_s = self.now_s();
         let lost: Vec<JobId> =
             self.jobs.iter().filter(|(_, job)| job.device == device).map(|(id, _)| *id).collect();
         for id in lost {
             let Some(job) = self.jobs.remove(&id) else { continue };
-            self.account.ends(device, job.request);
+            self.account.ends(now_s, device, job.request);
             if let Some(held) = self.held.get_mut(&job.request) {
                 job.open.iter().for_each(|&sample| held.lose(sample, id, device, ended.at));
             }

@@ -60,9 +60,10 @@ struct Tally {
     moved: usize,
     compared: usize,
     refused: u32,
-    /// Seconds from a death that is known to the sample's new place, and from the fault to it.
+    /// Seconds from a death that is known to the sample's new place, and from the fault to it by kind. Only a kill is a
+    /// death at once: the others are asked of the worker, which gets to it when it has a turn.
     known_s: Vec<f64>,
-    fault_s: Vec<f64>,
+    fault_s: BTreeMap<Kind, Vec<f64>>,
 }
 
 async fn strike(floor: &Floor, at: usize, kind: Kind) -> Option<Struck> {
@@ -129,7 +130,7 @@ async fn round(specs: &[(LoadSpec, &str)], faults: usize, seed: usize, exact: bo
         for reroute in snapshot.reroutes.iter().filter(of_it) {
             tally.known_s.push(reroute.placed_s - reroute.known_s);
             if matches!(fault.kind, Kind::Kill | Kind::Abort | Kind::Memory | Kind::Socket) {
-                tally.fault_s.push(reroute.placed_s - fault.at_s);
+                tally.fault_s.entry(fault.kind).or_default().push(reroute.placed_s - fault.at_s);
             }
         }
     }
@@ -185,7 +186,8 @@ fn print(what: &str, tally: &mut Tally, took: Duration) {
         "  {} requests, each with one outcome; {} samples moved; {} requests compared, all equal; {} refused",
         tally.requests, tally.moved, tally.compared, tally.refused
     );
-    for (name, times) in [("death known", &mut tally.known_s), ("fault", &mut tally.fault_s)] {
+    let by_kind = tally.fault_s.iter_mut().map(|(kind, times)| (format!("{kind:?}"), times));
+    for (name, times) in std::iter::once(("death known".to_owned(), &mut tally.known_s)).chain(by_kind) {
         times.sort_by(f64::total_cmp);
         eprintln!(
             "  {name} to rerouted (measured, {} samples): median {:.2} ms, p99 {:.2} ms, most {:.2} ms",

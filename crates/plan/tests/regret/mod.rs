@@ -1,10 +1,11 @@
 //! What a plan loses where true costs differ from those it was made from: the plan is found in the profile's world and
-//! carried out in the true one, where an oracle plans with the true costs.
+//! priced in the true one, where an oracle plans with the true costs. `qeil compare simulated` does the same on simulated
+//! machines and executes both plans step by step.
 
 use super::spaces::{Size, space};
 use qeil_laws::random::Random;
+use qeil_plan::cost::{Amount, Prefill};
 use qeil_plan::plan::figures_of;
-use qeil_plan::trial::perturbed;
 use qeil_plan::{Figures, Goal, Plan, Problem, plan};
 
 /// Deviation of the logarithm of each true cost about its profile: 10 %.
@@ -55,6 +56,35 @@ fn value(figures: Figures, goal: Goal) -> f64 {
         Goal::Coverage => figures.coverage.expect("all models have coverage"),
         Goal::Cost => figures.usd.expect("all devices have prices"),
     }
+}
+
+/// The same problem with each cost off by a factor of its own, log-normal with deviation `sigma` of the logarithm: one for
+/// the seconds and one for the joules of each phase of each offer, and of each transfer. What a machine truly takes,
+/// where its profile is that far off.
+fn perturbed(problem: &Problem, sigma: f64, seed: u64) -> Problem {
+    let mut random = Random::new(seed, 1);
+    let mut factor = || (sigma * random.normal()).exp();
+    let scaled = |amount: Amount, [s, j]: [f64; 2]| Amount {
+        seconds: amount.seconds * s,
+        joules: amount.joules.map(|joules| joules * j),
+    };
+    let mut true_costs = problem.clone();
+    for offer in &mut true_costs.offers {
+        let by = [factor(), factor()];
+        if let Some(prefill) = &mut offer.prefill {
+            *prefill = Prefill { fixed: scaled(prefill.fixed, by), per_token: scaled(prefill.per_token, by) };
+        }
+        let by = [factor(), factor()];
+        if let Some(decode) = &mut offer.decode {
+            decode.points.iter_mut().for_each(|(_, amount)| *amount = scaled(*amount, by));
+            decode.per_context_token = scaled(decode.per_context_token, by);
+        }
+    }
+    for transfer in &mut true_costs.transfers {
+        transfer.bytes_per_s /= factor();
+        transfer.joules_per_byte *= factor();
+    }
+    true_costs
 }
 
 /// Mean, median and 95th percentile.

@@ -65,17 +65,11 @@ impl World<'_> {
             dynamic_w += device.dynamic_alone_w(*clock);
             bus += device.bus_alone(*clock);
         }
-        let power_max_w = self.machine.power_max_w.as_ref().map_or(f64::INFINITY, |limit| limit.value);
-        let power_scale =
-            if dynamic_w > 0.0 { ((power_max_w - idle_w).max(0.0) / dynamic_w).min(1.0) } else { 1.0 };
-        let bus_max = self.machine.bus_b_per_s.as_ref().map_or(f64::INFINITY, |limit| limit.value);
-        let bus_scale = if bus > 0.0 { (bus_max / bus).min(1.0) } else { 1.0 };
+        let scales = self.machine.scales(idle_w, dynamic_w, bus);
         let mut again = Vec::new();
         for (at, (device, clock)) in self.devices.iter_mut().zip(&clocks).enumerate() {
-            let scale = power_scale * if device.spec.own_memory { 1.0 } else { bus_scale };
-            let speed = device.speed_alone(*clock) * scale;
-            // A device that waits for the bus draws as if it read at full speed: cores and schedulers spin.
-            device.power_w = device.idle_w() + device.dynamic_alone_w(*clock) * power_scale;
+            let speed = device.speed_alone(*clock) * scales.of(&device.spec);
+            device.power_w = device.idle_w() + device.dynamic_alone_w(*clock) * scales.power;
             let fresh = device.running.is_some_and(|running| running.event == 0);
             if fresh || (speed - device.speed).abs() > 1e-9 {
                 let slower = speed < SLOWER * device.speed;
