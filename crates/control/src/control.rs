@@ -139,12 +139,23 @@ impl Control {
         if now_s.is_finite() && now_s > self.now_s {
             self.now_s = now_s;
         }
+        (0..self.devices.len()).for_each(|i| self.count_time(i));
+        // What a device gave counts before it is judged: it is not given up at the very moment at which it speaks.
+        let input = match input {
+            Input::Tokens { device, job, sample, count } => {
+                self.tokens(device, job, sample, count);
+                Input::Tick
+            }
+            Input::SampleEnded { device, job, sample, end } => {
+                self.sample_ended(device, job, sample, end);
+                Input::Tick
+            }
+            other => other,
+        };
         self.pass_time();
         match input {
             Input::Arrive(request) => self.arrive(request),
             Input::Withdraw(request) => self.withdraw(request),
-            Input::Tokens { device, job, sample, count } => self.tokens(device, job, sample, count),
-            Input::SampleEnded { device, job, sample, end } => self.sample_ended(device, job, sample, end),
             Input::Judged { request, sample, passed } => self.judged(request, sample, passed),
             Input::Spent { request, joules } => self.spent(request, joules),
             Input::Up(device) => self.up(device),
@@ -153,7 +164,7 @@ impl Control {
             Input::Probed { device, outcome } => self.probed(device, &outcome),
             Input::Checked { device, outcome } => self.checked(device, &outcome),
             Input::DriverEvent { device, what } => self.driver_event(device, &what),
-            Input::Tick => {}
+            Input::Tokens { .. } | Input::SampleEnded { .. } | Input::Tick => {}
         }
         if self.waiting > 0 && (self.dirty || self.now_s >= self.replan_s) {
             self.dispatch();

@@ -19,7 +19,7 @@ const PROBE_WORK: (f64, f64) = (16.0, 1.0);
 const CHECK_WORK: (f64, f64) = (256.0, 8.0);
 /// The last device that serves may take so many times as long for a known answer: its pace may fall while it computes, and
 /// nobody is there to take over.
-const LAST_PATIENCE: f64 = 4.0;
+const LAST_PATIENCE: f64 = 8.0;
 /// Least duty that the prediction of the next token reckons with.
 const DUTY_MIN: f64 = 0.01;
 
@@ -107,15 +107,23 @@ impl Control {
         self.devices.iter().enumerate().any(|(other, device)| other != i && device.course.serves())
     }
 
-    /// Time has passed for a device.
-    pub(super) fn device_time(&mut self, i: usize) {
+    /// Count the time that has passed for a device; nothing is decided.
+    pub(super) fn count_time(&mut self, i: usize) {
         let now_s = self.now_s;
-        let device = &mut self.devices[i];
-        let idle = device.sequences == 0;
-        device.speed.pass(now_s, !idle, device.duty);
         let expected_s = self.next_token_s(i);
         let device = &mut self.devices[i];
+        let busy = device.sequences > 0;
+        device.speed.pass(now_s, busy, device.duty);
         device.silence.pass(now_s, device.duty, expected_s);
+        if let Some(guard) = &mut device.guard {
+            guard.pass(now_s, busy);
+        }
+    }
+
+    /// Decide what time alone brings about for a device.
+    pub(super) fn device_time(&mut self, i: usize) {
+        let now_s = self.now_s;
+        let idle = self.devices[i].sequences == 0;
         self.guard_time(i);
         self.allow(i);
         if !idle && self.devices[i].course.serves() && now_s >= self.silent_until_s(i) {

@@ -64,12 +64,6 @@ impl Control {
 
     /// Time has passed for the guard of a device.
     pub(super) fn guard_time(&mut self, i: usize) {
-        let now_s = self.now_s;
-        let device = &mut self.devices[i];
-        let busy = device.sequences > 0;
-        if let Some(guard) = &mut device.guard {
-            guard.pass(now_s, busy);
-        }
         self.guard_act(i);
         self.watch_obedience(i);
         self.watch_slowness(i);
@@ -81,7 +75,9 @@ impl Control {
     fn watch_obedience(&mut self, i: usize) {
         let now_s = self.now_s;
         let device = &self.devices[i];
-        let over_c = device.guard.as_ref().and_then(Guard::headroom_c).map(|left_c| -left_c);
+        // A sensor that is not believed shows no cooling, either.
+        let felt = device.guard.as_ref().filter(|guard| guard.believed());
+        let over_c = felt.and_then(Guard::headroom_c).map(|left_c| -left_c);
         // Not only in service: a probe or a known answer is work as well, and what hangs in it heats as well.
         let told = self.config.guarded && device.course.has_worker() && device.duty <= DUTY_MIN;
         let Some(over_c) = over_c.filter(|over_c| told && *over_c > DISOBEYS_C) else {
