@@ -39,6 +39,12 @@ nightly first="0":
     cargo run --release --locked -- simulate --seed {{first}} --count 10000
     cargo run --release --locked -- simulate --seed {{first}} --count 1000 --no-guard
 
+# Mutants of the guard, health, admission and failover (needs cargo-mutants); docs/mutants.md explains the survivors
+mutants:
+    cargo mutants -p qeil-control --jobs 2 \
+        -f crates/control/src/heat.rs -f crates/control/src/health.rs -f crates/control/src/admission.rs \
+        -f crates/control/src/faults.rs -f crates/control/src/silence.rs -f crates/control/src/control/rescue.rs
+
 # Tests of one crate, quickly
 unit crate:
     cargo test --release --locked -p {{crate}}

@@ -91,6 +91,28 @@ fn a_hung_device_is_out_within_five_seconds_past_its_prediction() {
     assert_eq!(toy.emitted[&(RequestId(1), 0)], 400);
 }
 
+/// At the very moment at which it would be given up, a token comes: it counts, and so the sample is not drawn again from
+/// before it somewhere else.
+#[test]
+fn what_comes_at_the_last_moment_counts() {
+    let mut toy = Toy::serving(config(vec![device("a"), device("b")]));
+    toy.arrive(Request { tokens_max: 400, ..request(1) });
+    toy.run(2.0);
+    let (_, job, device) = toy.placed_jobs()[0];
+    toy.devices[usize::from(device.0)].hung = true;
+    let before = toy.control.requests()[0].emitted;
+    let given_up = |outputs: &[Output]| {
+        outputs.iter().any(|output| matches!(output, Output::Decided(row) if row.kind == Kind::Quarantined))
+    };
+    while !given_up(&toy.control.clone().step(toy.now_s + DT_S, Input::Tick)) {
+        toy.run(DT_S);
+        assert!(toy.now_s < 20.0, "it is never given up");
+    }
+    let outputs = toy.control.step(toy.now_s + DT_S, Input::Tokens { device, job, sample: 0, count: 2 });
+    assert!(!given_up(&outputs), "{outputs:?}");
+    assert_eq!(toy.control.requests()[0].emitted, before + 2);
+}
+
 #[test]
 fn the_last_device_that_hangs_is_restarted_too() {
     let mut toy = Toy::serving(config(vec![device("a")]));

@@ -8,7 +8,7 @@
 //! Everything is simulated, and what judges a sample is the caller's.
 
 use crate::cost::{StepCost, decode, moving, prefill};
-use crate::machine::Machine;
+use crate::machine::{DEVICES_MAX, Machine};
 use crate::plant::Plant;
 use crate::shape::ModelShape;
 use qeil_control::config::GUARD_SHARE;
@@ -65,7 +65,7 @@ pub struct Execution<'a> {
 enum Doing {
     /// Its state is on the way for so many seconds.
     Waits(f64),
-    /// It computes; so many seconds at full speed are left of what is done after [`Segment::steps`] more of its kind.
+    /// It computes a prompt, or a step.
     Computes(Segment),
     Done,
 }
@@ -73,6 +73,7 @@ enum Doing {
 #[derive(Debug, Clone, Copy)]
 struct Segment {
     cost: StepCost,
+    /// Seconds at full speed until it is done.
     left_s: f64,
     /// Sequences that get a token in this step; 0 for a prompt.
     sequences: u32,
@@ -194,7 +195,7 @@ impl<'a> Execution<'a> {
     }
 
     /// Seconds until something ends, the powers until then, and the speed of each lane.
-    fn until_next(&self, lanes: &[Running], powers: &mut [f64]) -> (f64, [f64; 16]) {
+    fn until_next(&self, lanes: &[Running], powers: &mut [f64]) -> (f64, [f64; DEVICES_MAX]) {
         let devices = &self.machine.devices;
         let mut idle_w = 0.0;
         for (power_w, device) in powers.iter_mut().zip(devices) {
@@ -215,7 +216,7 @@ impl<'a> Execution<'a> {
             }
         }
         let scales = self.machine.scales(idle_w, dynamic_w, bus);
-        let mut speeds = [0.0; 16];
+        let mut speeds = [0.0; DEVICES_MAX];
         let mut next_s = f64::INFINITY;
         for (lane, speed) in lanes.iter().zip(&mut speeds) {
             match lane.doing {

@@ -171,6 +171,15 @@ impl Toy {
         self.control.devices()[device].standing
     }
 
+    /// The jobs that were placed: of which request, their number, on which device.
+    pub fn placed_jobs(&self) -> Vec<(RequestId, JobId, DeviceId)> {
+        let place = |(_, output): &(f64, Output)| match output {
+            Output::Place { device, job, request, .. } => Some((*request, *job, *device)),
+            _ => None,
+        };
+        self.outputs.iter().filter_map(place).collect()
+    }
+
     pub fn rows_of(&self, kind: Kind) -> Vec<&Decision> {
         self.rows.iter().filter(|row| row.kind == kind).collect()
     }
