@@ -285,6 +285,65 @@ mod tests {
         }
     }
 
+    /// Readings at unequal distances: each average moves by the share `1 − exp(−t / its time)` of the way.
+    #[test]
+    fn averages_follow_the_time_between_readings() {
+        let near = |got: f64, expected: f64| assert!((got - expected).abs() < 1e-12, "{got}, not {expected}");
+        let mut health = Health::default();
+        health.sensed(10.0, &Signs { slowness: 5.0, throttling: true, memory_share: Some(0.5), ..WELL });
+        // No time is known to lie before the first reading.
+        assert_eq!((health.usual_slowness, health.throttled, health.memory_slope), (1.0, 0.0, 0.0));
+        health.sensed(40.0, &Signs { slowness: 3.0, throttling: true, memory_share: Some(0.53), ..WELL });
+        let (of_usual, of_memory) = (1.0 - (-30.0f64 / USUAL_S).exp(), 1.0 - (-30.0f64 / MEMORY_S).exp());
+        near(health.usual_slowness, 1.0 + 2.0 * of_usual);
+        near(health.throttled, of_memory);
+        near(health.memory_slope, 0.001 * of_usual);
+        let before = health.clone();
+        health.sensed(100.0, &Signs { slowness: 1.5, throttling: false, memory_share: Some(0.65), ..WELL });
+        let (of_usual, of_memory) = (1.0 - (-60.0f64 / USUAL_S).exp(), 1.0 - (-60.0f64 / MEMORY_S).exp());
+        near(health.usual_slowness, before.usual_slowness + of_usual * (1.5 - before.usual_slowness));
+        near(health.throttled, before.throttled * (1.0 - of_memory));
+        near(health.memory_slope, before.memory_slope + of_usual * (0.002 - before.memory_slope));
+        // A second reading of the same moment changes no slope.
+        let before = health.clone();
+        health.sensed(100.0, &Signs { memory_share: Some(0.9), ..WELL });
+        near(health.memory_slope, before.memory_slope);
+        near(health.usual_slowness, before.usual_slowness);
+        // (degrees left, degrees a second, seconds to the guard temperature)
+        for (left_c, warming, expected_s) in [
+            (Some(30.0), 0.5, 60.0),
+            (Some(30.0), 0.0, f64::INFINITY),
+            (Some(30.0), -0.5, f64::INFINITY),
+            (Some(-3.0), 0.5, 0.0),
+            (Some(-3.0), 0.0, f64::INFINITY),
+            (None, 0.5, f64::INFINITY),
+        ] {
+            health.sensed(101.0, &Signs { headroom_c: left_c, warming_c_per_s: warming, ..WELL });
+            assert_eq!(health.heat_in_s, expected_s, "{left_c:?} {warming}");
+        }
+        health.driver_event(200.0);
+        health.driver_event(230.0);
+        near(health.events, 1.0 + (-30.0f64 / MEMORY_S).exp());
+    }
+
+    #[test]
+    fn memory_warns_where_it_is_nearly_full_or_will_be() {
+        // (share, growth a second, whether it warns)
+        for (share, slope, warns) in [
+            (0.94, 0.0, false),
+            (0.95, -0.001, true),
+            (0.6, 0.0, false),
+            (0.6, 0.0013, false),
+            (0.6, 0.00134, true),
+            (0.5, 0.0017, true),
+            (0.45, 0.01, false),
+        ] {
+            let mut health = Health { memory: Some(share), memory_slope: slope, ..Health::default() };
+            let expected = warns.then_some((Trend::Memory, share));
+            assert_eq!(health.warning(0.0), expected, "{share} growing by {slope}");
+        }
+    }
+
     #[test]
     fn failures_and_complaints_warn() {
         let mut health = after(WELL);

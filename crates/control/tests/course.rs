@@ -26,8 +26,9 @@ fn the_way_to_service_and_back() {
     assert!(course.wake_s(true) < 0.0, "at once");
     let turn = course.tick(0.0, true, 0.5).unwrap();
     assert_eq!((turn.order, turn.kind, turn.jobs), (Some(Order::Start), Kind::Started, Jobs::Keep));
-    assert_eq!(course.standing(), Standing::Starting);
+    assert_eq!((course.standing(), course.has_worker()), (Standing::Starting, false));
     let turn = course.up(1.0).unwrap();
+    assert!(course.has_worker());
     assert_eq!(
         (turn.order, course.standing()),
         (Some(Order::Check), Standing::Checking),
@@ -41,6 +42,7 @@ fn the_way_to_service_and_back() {
 
     let turn = course.down(3.0, &died(), 0.5).unwrap();
     assert_eq!((turn.order, turn.kind, turn.jobs), (None, Kind::Quarantined, Jobs::Lost));
+    assert!(!course.has_worker());
     assert_eq!((course.standing(), course.back_s(), course.strikes()), (Standing::Quarantined, Some(4.0), 1));
     assert_eq!(course.tick(3.9, true, 0.5), None);
     assert_eq!(course.wake_s(true), 4.0);
