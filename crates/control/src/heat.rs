@@ -315,3 +315,92 @@ impl Guard {
         self.temperature_c().map(|temperature_c| self.limits.guard_c() - temperature_c)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reading(celsius: f64) -> Reading {
+        Reading { temperature_c: Some(celsius), power_w: None, throttling: false, memory_share: None }
+    }
+
+    fn near(got: f64, expected: f64) {
+        assert!((got - expected).abs() < 1e-9, "{got}, not {expected}");
+    }
+
+    /// A guard that began a second ago with a reading of 50 °C, of a device with 2 W idle and 10 W at full power.
+    fn begun() -> Guard {
+        let mut guard = Guard::new(ThermalLimits::new(100.0), 2.0, 10.0);
+        guard.pass(0.0, false);
+        guard.pass(1.0, false);
+        guard.sensed(1.0, &reading(50.0));
+        guard
+    }
+
+    #[test]
+    fn power_and_time_are_counted_between_readings() {
+        let mut guard = begun();
+        near(guard.believed_c, 50.0);
+        assert_eq!((guard.energy, guard.busy_s, guard.span_s), (0.0, 0.0, 0.0));
+        guard.tell(0.5);
+        guard.pass(3.0, true);
+        guard.pass(4.0, false);
+        // 2 s at idle 0.2 + 0.8 · 0.5, 1 s idle, in units of full power.
+        near(guard.energy, 2.0 * 0.6 + 0.2);
+        assert_eq!((guard.busy_s, guard.span_s, guard.busy_last), (2.0, 3.0, false));
+        let before = (guard.energy, guard.stretch_energy);
+        guard.pass(3.5, true);
+        near(guard.energy, before.0);
+        guard.sensed(4.0, &reading(50.2));
+        near(guard.stretch_energy, before.1 + before.0);
+        assert_eq!((guard.energy, guard.span_s), (0.0, 0.0));
+    }
+
+    #[test]
+    fn a_reading_pulls_what_is_believed_and_a_repeated_one_only_upwards() {
+        let mut guard = begun();
+        guard.pass(2.0, true);
+        let believed_c = guard.believed_c;
+        guard.sensed(2.0, &reading(believed_c + 2.0));
+        near(guard.believed_c, believed_c + 2.0 * GAIN);
+        near(guard.scatter_c, 0.2);
+        near(guard.target_c(), 85.0 - MARGIN_C - 0.2f64.min(SCATTER_MAX_C));
+        let believed_c = guard.believed_c;
+        guard.sensed(2.5, &reading(believed_c - 1.0));
+        near(guard.believed_c, believed_c - GAIN);
+        near(guard.scatter_c, 0.2 + 0.1 * (1.0 - 0.2));
+        // The same value again says nothing new: it lifts what is believed, and does not lower it.
+        guard.correct(3.0, guard.believed_c - 0.5, 0.2, false);
+        near(guard.believed_c, believed_c - GAIN);
+        guard.correct(3.0, believed_c, 0.2, false);
+        near(guard.believed_c, believed_c);
+    }
+
+    #[test]
+    fn full_power_is_learned_from_a_sensor_of_power() {
+        let mut guard = begun();
+        guard.tell(0.5);
+        guard.pass(3.0, true);
+        // 9 W at half duty: idle 0.2, so full power would be 0.2 + 0.7 / 0.5 units.
+        guard.sensed(3.0, &Reading { power_w: Some(9.0), ..reading(50.0) });
+        near(guard.full_p, 1.0 + 0.05 * (1.6 - 1.0));
+        let learned = guard.full_p;
+        guard.pass(5.0, false);
+        guard.sensed(5.0, &Reading { power_w: Some(2.0), ..reading(50.1) });
+        near(guard.full_p, learned);
+        guard.pass(7.0, true);
+        guard.sensed(7.0, &Reading { power_w: Some(-1.0), ..reading(50.2) });
+        near(guard.full_p, learned);
+    }
+
+    #[test]
+    fn a_blind_guard_allows_the_least_and_a_new_one_little() {
+        let mut guard = Guard::new(ThermalLimits::new(100.0), 2.0, 10.0);
+        near(guard.duty(), DUTY_FIRST);
+        guard.pass(0.0, true);
+        guard.pass(60.0, true);
+        assert!(!guard.believed() && guard.hot());
+        near(guard.duty(), DUTY_MIN);
+        assert_eq!(guard.state(), HeatState::Critical);
+    }
+}
