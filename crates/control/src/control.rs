@@ -57,8 +57,9 @@ struct Device {
     sequences: u32,
     /// Tokens set aside on it.
     held_tokens: u64,
-    /// Tokens of prompts that its jobs have still to compute.
+    /// Tokens of prompts of its jobs that have not begun to decode, and how many of them it said it has computed.
     prefill_tokens: u64,
+    prefilled_tokens: u64,
     /// How long it gave no sign of its work.
     silence: Silence,
     /// Since when it is over its guard temperature though it may hardly compute, and how hot it was then: seconds, degrees.
@@ -110,6 +111,7 @@ impl Control {
             sequences: 0,
             held_tokens: 0,
             prefill_tokens: 0,
+            prefilled_tokens: 0,
             silence: Silence::default(),
             unmoved: None,
             full_until_s: 0.0,
@@ -146,6 +148,10 @@ impl Control {
                 self.tokens(device, job, sample, count);
                 Input::Tick
             }
+            Input::Prefilled { device, tokens } => {
+                self.prefilled(device, tokens);
+                Input::Tick
+            }
             Input::SampleEnded { device, job, sample, end } => {
                 self.sample_ended(device, job, sample, end);
                 Input::Tick
@@ -164,7 +170,7 @@ impl Control {
             Input::Probed { device, outcome } => self.probed(device, &outcome),
             Input::Checked { device, outcome } => self.checked(device, &outcome),
             Input::DriverEvent { device, what } => self.driver_event(device, &what),
-            Input::Tokens { .. } | Input::SampleEnded { .. } | Input::Tick => {}
+            Input::Tokens { .. } | Input::Prefilled { .. } | Input::SampleEnded { .. } | Input::Tick => {}
         }
         if self.waiting > 0 && (self.dirty || self.now_s >= self.replan_s) {
             self.dispatch();

@@ -107,6 +107,13 @@ pub enum Input {
         /// How many.
         count: u32,
     },
+    /// A device's worker has computed so many more prompt tokens.
+    Prefilled {
+        /// Which.
+        device: DeviceId,
+        /// How many since the last such input.
+        tokens: u64,
+    },
     /// A sample of a job ended: its last event.
     SampleEnded {
         /// Where.

@@ -18,6 +18,7 @@ fn config(goal: Goal, guarded: bool) -> Config {
         kin: name.into(),
         sequences_max: 4,
         context_tokens: 2000,
+        chunk_tokens: None,
         profile: Profile {
             prefill_s_per_token: 0.001,
             prefill_j_per_token: 0.01,

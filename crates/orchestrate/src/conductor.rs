@@ -106,6 +106,7 @@ impl Conductor {
             starting: None,
             running: None,
             stopping: false,
+            prefilled_tokens: 0,
         };
         let slots = config.devices.iter().zip(devices).map(slot).collect();
         Self {
@@ -361,6 +362,10 @@ impl Conductor {
             self.feed(Input::Spent { request, joules });
         }
         for at in 0..self.slots.len() {
+            let tokens = self.slots[at].prefilled();
+            if tokens > 0 {
+                self.feed(Input::Prefilled { device: DeviceId(at as u16), tokens });
+            }
             if let Some(look) = self.slots[at].place.and_then(|place| looks.get(place)) {
                 let device = DeviceId(at as u16);
                 self.feed(Input::Sensed { device, reading: look.reading });

@@ -46,6 +46,8 @@ pub trait Running: Debug + Send + Sync + 'static {
     fn death(&self) -> Later<'_, Ended>;
     /// Seconds that it has computed since its start; `None` where it does not tell.
     fn busy_s(&self) -> Option<f64>;
+    /// Prompt tokens that it has computed since its start; `None` where it does not tell.
+    fn prefilled_tokens(&self) -> Option<u64>;
     /// Its process, where it has one on this machine.
     fn pid(&self) -> Option<u32>;
 }

@@ -191,6 +191,10 @@ impl Running for RunningEngine {
         Some(self.worker.heartbeat().borrow().busy_s)
     }
 
+    fn prefilled_tokens(&self) -> Option<u64> {
+        Some(self.worker.heartbeat().borrow().prefilled_tokens)
+    }
+
     fn pid(&self) -> Option<u32> {
         Some(self.worker.pid())
     }

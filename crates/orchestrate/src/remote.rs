@@ -373,6 +373,10 @@ impl Running for RunningRemote {
         })
     }
 
+    fn prefilled_tokens(&self) -> Option<u64> {
+        None
+    }
+
     fn busy_s(&self) -> Option<f64> {
         None
     }

@@ -19,6 +19,12 @@ pub const STRETCH_S: f64 = 0.5;
 /// Prompt tokens of one chunk at most, and at least: the real worker's bounds of a step.
 const CHUNK_TOKENS: (u32, u32) = (16, 512);
 
+/// Prompt tokens of one chunk at a share of full speed, where a token takes so many seconds at full speed.
+pub fn chunk_tokens(speed: f64, per_token_s: f64) -> u32 {
+    let (least, most) = CHUNK_TOKENS;
+    ((speed * STRETCH_S / per_token_s) as u32).clamp(least, most)
+}
+
 /// The simulated token at a position of a sample.
 pub fn token(seed: u64, request: RequestId, sample: u32, position: u32) -> u64 {
     word_at(word_at(seed, request.0), (u64::from(sample) << 32) | u64::from(position))
@@ -178,9 +184,9 @@ impl Worker {
         let context_tokens = ready().map(of_job).sum();
         let work = |prefill_tokens| Work { prefill_tokens, sequences, context_tokens };
         if let Some(job) = self.jobs.iter().find(|job| job.prefill_left > 0) {
-            let (least, most) = CHUNK_TOKENS;
-            let per_token = step(device, model, work(most)).seconds / f64::from(most);
-            let chunk = ((speed * STRETCH_S / per_token) as u32).clamp(least, most).min(job.prefill_left);
+            let most = CHUNK_TOKENS.1;
+            let per_token_s = step(device, model, work(most)).seconds / f64::from(most);
+            let chunk = chunk_tokens(speed, per_token_s).min(job.prefill_left);
             let cost = step(device, model, work(chunk));
             return Some(Stretch { steps: 1, cost, prefill: Some((job.id, chunk)) });
         }

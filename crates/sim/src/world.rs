@@ -29,6 +29,7 @@ use crate::machine::Machine;
 use crate::plant::Plant;
 use crate::report::{DeviceReport, Promise, Report, RequestReport};
 use crate::scenario::Scenario;
+use crate::worker::chunk_tokens;
 use arrivals::{Arrivals, Source};
 use contract::Contract;
 use device::{Device, Process};
@@ -184,12 +185,14 @@ impl<'a> World<'a> {
                 .iter()
                 .map(|device| {
                     let spec = &scenario.machine.devices[*device];
+                    let profile = cost::profile(spec, &scenario.model);
                     DeviceConfig {
                         name: spec.name.clone(),
                         kin: format!("{:?}", spec.kind),
                         sequences_max: scenario.sequences_max,
                         context_tokens: scenario.context_of(*device),
-                        profile: cost::profile(spec, &scenario.model),
+                        chunk_tokens: Some(chunk_tokens(1.0, profile.prefill_s_per_token)),
+                        profile,
                         thermal: Some(qeil_control::config::ThermalLimits::new(spec.max_c.value)),
                     }
                 })

@@ -183,6 +183,7 @@ pub async fn trial(station: &Station, launch: &Launch, meters: &Meters) -> Resul
         kin: station.kin.clone(),
         sequences_max: station.spec.sequences,
         context_tokens: station.spec.context_tokens,
+        chunk_tokens: Some(station.spec.ubatch_tokens),
         profile,
         thermal: station.thermal,
     })

@@ -1,27 +1,35 @@
 //! The life of a device: what its course, its sensors and its silence make the loop do.
 
-use super::{Control, id_of, reading};
+use super::{Control, Device, id_of, reading};
 use crate::config::DeviceId;
 use crate::event::{DownCause, JobId, Output};
 use crate::faults::{Jobs, Order, Turn};
 use crate::journal::Kind;
 use crate::work::At;
 
-/// Most times that the observed slowness stretches the prediction of the next token: a device slower than that hangs as
+/// Most times that the observed slowness stretches the prediction of the next sign of work: a device slower than that hangs as
 /// far as anybody who waits can tell.
 const STRETCH_MAX: f64 = 4.0;
 /// The same for the last device that serves: without it nobody is served at all, so it is waited for longer.
 const LAST_STRETCH_MAX: f64 = 16.0;
-/// Seconds of tokens that a worker may tell together.
-const TOGETHER_S: f64 = 0.5;
 /// Tokens of prefill and steps of decoding that a probe and a known answer take at most.
 const PROBE_WORK: (f64, f64) = (16.0, 1.0);
 const CHECK_WORK: (f64, f64) = (256.0, 8.0);
 /// The last device that serves may take so many times as long for a known answer: its pace may fall while it computes, and
 /// nobody is there to take over.
 const LAST_PATIENCE: f64 = 8.0;
-/// Least duty that the prediction of the next token reckons with.
+/// Least duty that the prediction of a probe reckons with.
 const DUTY_MIN: f64 = 0.01;
+
+impl Device {
+    /// So many prompt tokens are not to be computed any more; how many of them it has not told of.
+    pub(super) fn end_prefill(&mut self, tokens: u64) -> u64 {
+        let told = tokens.min(self.prefilled_tokens);
+        self.prefill_tokens = self.prefill_tokens.saturating_sub(tokens);
+        self.prefilled_tokens = (self.prefilled_tokens - told).min(self.prefill_tokens);
+        tokens - told
+    }
+}
 
 impl Control {
     pub(super) fn up(&mut self, device: DeviceId) {
@@ -102,6 +110,17 @@ impl Control {
         }
     }
 
+    /// A worker has computed part of its prompts.
+    pub(super) fn prefilled(&mut self, device: DeviceId, tokens: u64) {
+        let Some(i) = self.index(device) else { return };
+        let device = &mut self.devices[i];
+        device.silence.heard(self.now_s);
+        // What it computes for a probe or a known answer is nobody's prompt.
+        let tokens = tokens.min(device.prefill_tokens - device.prefilled_tokens);
+        device.prefilled_tokens += tokens;
+        device.speed.work(tokens as f64 * self.config.devices[i].profile.prefill_s_per_token);
+    }
+
     /// Whether a device other than this one serves.
     pub(super) fn others_serve(&self, i: usize) -> bool {
         self.devices.iter().enumerate().any(|(other, device)| other != i && device.course.serves())
@@ -110,7 +129,7 @@ impl Control {
     /// Count the time that has passed for a device; nothing is decided.
     pub(super) fn count_time(&mut self, i: usize) {
         let now_s = self.now_s;
-        let expected_s = self.next_token_s(i);
+        let expected_s = self.next_sign_s(i);
         let device = &mut self.devices[i];
         let busy = device.sequences > 0;
         device.speed.pass(now_s, busy, device.duty);
@@ -145,16 +164,17 @@ impl Control {
     /// When a device that has work and stays silent counts as hung, seconds.
     pub(super) fn silent_until_s(&self, i: usize) -> f64 {
         let device = &self.devices[i];
-        device.silence.ends_s(device.duty, self.next_token_s(i))
+        device.silence.ends_s(device.duty, self.next_sign_s(i))
     }
 
-    /// Seconds at full duty to the next token of a device, from the last one.
-    fn next_token_s(&self, i: usize) -> f64 {
+    /// Seconds at full duty to the next sign of a device's work, from the last one: a token, or a chunk of a prompt.
+    fn next_sign_s(&self, i: usize) -> f64 {
         let device = &self.devices[i];
-        let profile = &self.config.devices[i].profile;
-        let predicted_s = device.prefill_tokens as f64 * profile.prefill_s_per_token
-            + profile.decode_step_s(device.sequences)
-            + TOGETHER_S;
+        let config = &self.config.devices[i];
+        // Not what is left of the prompts: what it says of them may come late, and another chunk be begun.
+        let chunk = config.chunk_tokens.map_or(u64::MAX, u64::from);
+        let predicted_s = device.prefill_tokens.min(chunk) as f64 * config.profile.prefill_s_per_token
+            + config.profile.decode_step_s(device.sequences);
         predicted_s * self.slowness(i)
     }
 
@@ -240,7 +260,7 @@ impl Control {
         let device = &mut self.devices[i];
         device.sequences = 0;
         device.held_tokens = 0;
-        device.prefill_tokens = 0;
+        device.end_prefill(u64::MAX);
     }
 
     /// The jobs of a device are cancelled there and go on elsewhere once they have let go.

@@ -261,7 +261,7 @@ impl Control {
                 room_tokens: u64::from(config.context_tokens).saturating_sub(device.held_tokens),
                 sequences_max: config.sequences_max,
                 sequences: device.sequences,
-                prefill_tokens: device.prefill_tokens,
+                prefill_tokens: device.prefill_tokens - device.prefilled_tokens,
                 left: (
                     left().map(|seat| seat.left).min().unwrap_or(0),
                     left().map(|seat| seat.left).max().unwrap_or(0),

@@ -92,8 +92,9 @@ impl Control {
         holder.silence.heard(self.now_s);
         if !job.begun {
             job.begun = true;
-            holder.prefill_tokens = holder.prefill_tokens.saturating_sub(job.prefill_tokens);
-            holder.speed.work(job.prefill_tokens as f64 * profile.prefill_s_per_token);
+            // What was told of it before has been counted.
+            let untold = holder.end_prefill(job.prefill_tokens);
+            holder.speed.work(untold as f64 * profile.prefill_s_per_token);
         }
         let sequences = holder.sequences.max(1);
         holder.speed.work(f64::from(count) * profile.decode_step_s(sequences) / f64::from(sequences));
@@ -115,14 +116,14 @@ impl Control {
         let seat = job.seats.swap_remove(at);
         let request = job.request;
         let holder = &mut self.devices[i];
-        holder.silence.heard(self.now_s);
+        holder.silence.answered(self.now_s);
         holder.sequences = holder.sequences.saturating_sub(1);
         holder.held_tokens = holder.held_tokens.saturating_sub(seat.held);
         if job.seats.is_empty() {
             let job = entry.remove();
             holder.held_tokens = holder.held_tokens.saturating_sub(job.prompt_held);
             if !job.begun {
-                holder.prefill_tokens = holder.prefill_tokens.saturating_sub(job.prefill_tokens);
+                holder.end_prefill(job.prefill_tokens);
             }
         }
         self.dirty = true;

@@ -33,6 +33,7 @@ pub fn device(name: &str) -> DeviceConfig {
         kin: "toy".into(),
         sequences_max: 8,
         context_tokens: 16_384,
+        chunk_tokens: None,
         profile: profile(),
         thermal: Some(ThermalLimits::new(100.0)),
     }

@@ -31,6 +31,8 @@ pub(super) struct Slot {
     pub(super) starting: Option<JoinHandle<()>>,
     pub(super) running: Option<Arc<dyn Running>>,
     pub(super) stopping: bool,
+    /// What its worker has said of prompt tokens so far.
+    pub(super) prefilled_tokens: u64,
 }
 
 impl Conductor {
@@ -91,6 +93,7 @@ impl Conductor {
                 if let Some(slot) = self.slot(device) {
                     slot.starting = None;
                     slot.running = Some(running);
+                    slot.prefilled_tokens = 0;
                 }
                 self.enlist();
                 self.feed(Input::Up(device));
@@ -137,5 +140,11 @@ impl Slot {
     /// Its worker, and the start that it is of.
     pub(super) fn alive(&self) -> Option<(Arc<dyn Running>, u64)> {
         Some((self.running.clone()?, self.starts))
+    }
+
+    /// Prompt tokens that its worker has computed since this was asked last.
+    pub(super) fn prefilled(&mut self) -> u64 {
+        let Some(total) = self.running.as_ref().and_then(|running| running.prefilled_tokens()) else { return 0 };
+        total - std::mem::replace(&mut self.prefilled_tokens, total).min(total)
     }
 }

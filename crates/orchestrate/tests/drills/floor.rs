@@ -61,6 +61,7 @@ pub fn named(name: &str, kin: &str) -> DeviceConfig {
         kin: kin.into(),
         sequences_max: SEQUENCES,
         context_tokens: 512 * SEQUENCES,
+        chunk_tokens: Some(64),
         profile: Profile {
             prefill_s_per_token: 2e-3,
             prefill_j_per_token: 2e-2,

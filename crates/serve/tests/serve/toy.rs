@@ -194,6 +194,7 @@ impl World {
             kin: "toy".into(),
             sequences_max: 8,
             context_tokens: 1 << 16,
+            chunk_tokens: None,
             profile: profile.clone(),
             thermal: None,
         };

@@ -128,6 +128,9 @@ impl World<'_> {
             }
             self.deliver(at, tokens, wrong);
         }
+        if let Some((_, tokens)) = running.stretch.prefill.filter(|_| self.devices[at].life == life) {
+            self.tell(Input::Prefilled { device: id_of(at), tokens: tokens.into() });
+        }
         let parts: f64 = jobs.iter().map(|(_, part)| part).sum();
         for (request, part) in jobs {
             if self.open.contains_key(&request) {
