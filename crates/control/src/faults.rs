@@ -184,8 +184,13 @@ impl Course {
 
     /// A probe and a check are predicted to take so many seconds, as the device is now.
     pub fn allow(&mut self, probe_s: f64, check_s: f64) {
-        self.probe_max_s = hang_after_s(probe_s).max(PROBE_MAX_S);
-        self.check_max_s = (CHECK_SLACK * check_s).max(CHECK_MAX_S);
+        let answering =
+            self.check_sent_s.is_some() || matches!(self.standing, Standing::Probing | Standing::Checking);
+        // What is being answered was partly computed as it was before: it gets no less time than it was given.
+        let (probe_least_s, check_least_s) =
+            if answering { (self.probe_max_s, self.check_max_s) } else { (PROBE_MAX_S, CHECK_MAX_S) };
+        self.probe_max_s = hang_after_s(probe_s).max(probe_least_s);
+        self.check_max_s = (CHECK_SLACK * check_s).max(check_least_s);
     }
 
     /// When the standing runs out, seconds.

@@ -21,28 +21,34 @@ pub struct Silence {
     at_s: f64,
     /// Work that it had time for since the last sign, seconds at full duty.
     work_s: f64,
-    /// Most that was expected since a step ended, seconds at full duty: the step in progress computes what it began with,
-    /// whatever was cancelled since.
+    /// Most that was expected since a step ended, seconds at full duty: what the step in progress may compute.
     step_s: f64,
+    /// Whether something was cancelled since: the step in progress goes on and may then give no sign.
+    cut: bool,
     /// When the work became as much as the next sign takes, seconds.
     overdue_s: Option<f64>,
 }
 
 impl Silence {
-    /// A step ended: tokens or a chunk of a prompt came; or its first work did.
+    /// A step ended: tokens or a chunk of a prompt came.
     pub fn heard(&mut self, now_s: f64) {
         *self = Self { since_s: now_s, at_s: now_s, ..Self::default() };
     }
 
-    /// It answered something else: it lives, and the step in progress goes on.
+    /// It answered something else, a cancelled sample above all: it lives, and the step in progress goes on.
     pub fn answered(&mut self, now_s: f64) {
-        *self = Self { since_s: now_s, at_s: now_s, step_s: self.step_s, ..Self::default() };
+        *self = Self { since_s: now_s, at_s: now_s, step_s: self.step_s, cut: true, ..Self::default() };
+    }
+
+    /// It had nothing to do, and now it has; a step may still be in progress whose samples were all cancelled.
+    pub fn begins(&mut self, now_s: f64) {
+        if self.cut && self.work_s < self.step_s { self.answered(now_s) } else { self.heard(now_s) }
     }
 
     /// Time has passed at this duty; its next sign takes `expected_s` at full duty.
     pub fn pass(&mut self, now_s: f64, duty: f64, expected_s: f64) {
         self.step_s = self.step_s.max(expected_s);
-        let expected_s = self.step_s;
+        let expected_s = self.expected_s(expected_s);
         let passed_s = (now_s - self.at_s).max(0.0);
         self.at_s = self.at_s.max(now_s);
         let before_s = self.work_s;
@@ -55,9 +61,14 @@ impl Silence {
         }
     }
 
+    /// Seconds at full duty to the next sign: of the step in progress, or of the one after it.
+    fn expected_s(&self, expected_s: f64) -> f64 {
+        if self.cut { self.step_s + expected_s } else { self.step_s.max(expected_s) }
+    }
+
     /// When it counts as hung if no sign comes and the duty stays, seconds.
     pub fn ends_s(&self, duty: f64, expected_s: f64) -> f64 {
-        let expected_s = expected_s.max(self.step_s);
+        let expected_s = self.expected_s(expected_s);
         let margin_s = hang_after_s(expected_s) - expected_s + TOGETHER_S;
         let rest_s = (expected_s - self.work_s).max(0.0) / duty.max(DUTY_MIN);
         self.overdue_s.unwrap_or(self.at_s + rest_s) + margin_s
@@ -110,10 +121,18 @@ mod tests {
         silence.pass(1.0, 1.0, 8.0);
         // Its prompt is cancelled, and it says so.
         silence.answered(1.0);
-        assert_eq!(silence.ends_s(1.0, 1.0), 1.0 + hang_after_s(8.0) + TOGETHER_S);
+        assert_eq!(silence.ends_s(1.0, 1.0), 1.0 + hang_after_s(9.0) + TOGETHER_S);
+        silence.answered(1.0);
+        assert_eq!(silence.ends_s(1.0, 1.0), 1.0 + hang_after_s(9.0) + TOGETHER_S, "one step is in progress");
         silence.pass(1.5, 1.0, 1.0);
+        silence.begins(1.5);
+        assert_eq!(silence.ends_s(1.0, 2.0), 1.5 + hang_after_s(10.0) + TOGETHER_S, "new work waits for it");
         silence.heard(2.0);
         assert_eq!(silence.ends_s(1.0, 1.0), 2.0 + hang_after_s(1.0) + TOGETHER_S);
+        silence.answered(2.0);
+        silence.pass(4.0, 1.0, 1.0);
+        silence.begins(4.0);
+        assert_eq!(silence.ends_s(1.0, 1.0), 4.0 + hang_after_s(1.0) + TOGETHER_S, "by now it has ended");
     }
 
     #[test]

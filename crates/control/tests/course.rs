@@ -267,3 +267,19 @@ fn a_slow_or_paced_device_gets_more_time_for_its_trials() {
     assert!(probing(0.1, PROBE_MAX_S) && !probing(0.1, PROBE_MAX_S - 0.1));
     assert!(probing(20.0, 25.0) && !probing(20.0, 24.9), "never above five seconds past the prediction");
 }
+
+#[test]
+fn what_is_being_answered_keeps_the_time_that_it_was_given() {
+    let mut course = serving(0.0);
+    course.allow(0.1, 100.0);
+    course.tick(CHECK_EVERY_S, true, 0.5);
+    // It was asked at the least duty; then the duty rose.
+    course.allow(0.1, 100.0);
+    course.allow(0.1, 1.0);
+    assert_eq!(course.tick(CHECK_EVERY_S + 199.0, true, 0.5), None);
+    course.checked(CHECK_EVERY_S + 199.0, &Ok((0.0, true)), 0.5);
+    course.allow(0.1, 1.0);
+    let asked_s = 2.0 * CHECK_EVERY_S + 199.0;
+    course.tick(asked_s, true, 0.5);
+    assert!(course.tick(asked_s + CHECK_MAX_S + 1.0, true, 0.5).is_some(), "the next one gets what it needs");
+}

@@ -2,7 +2,8 @@
 
 mod toy;
 
-use qeil_control::config::{DeviceId, Goal, Limits};
+use qeil_control::Control;
+use qeil_control::config::{DeviceConfig, DeviceId, Goal, Limits};
 use qeil_control::event::*;
 use qeil_control::journal::Kind;
 use qeil_control::view::Standing;
@@ -469,4 +470,77 @@ fn a_sample_that_would_be_late_moves_to_a_device_that_keeps_its_deadline() {
     assert!(toy.rows_of(Kind::Cancelled)[0].reason.contains("would miss its deadline"));
     let toy = run(100.0);
     assert_eq!((toy.outcomes[&RequestId(1)].clone(), toy.places.len()), (Outcome::Completed, 1), "no need");
+}
+
+/// One device without a heat sensor that serves, at 1 s, with the chunk that it tells of.
+fn one_serving(chunk_tokens: Option<u32>) -> Control {
+    let one = DeviceConfig { chunk_tokens, thermal: None, ..device("a") };
+    let mut control = Control::new(config(vec![one]));
+    control.step(0.0, Input::Tick);
+    control.step(1.0, Input::Up(DeviceId(0)));
+    control.step(1.0, Input::Checked { device: DeviceId(0), outcome: Ok((0.0, true)) });
+    control
+}
+
+/// Step in tenths of a second until the device is stopped; when that was.
+fn stopped_s(control: &mut Control, from_s: f64, until_s: f64) -> Option<f64> {
+    let steps = ((until_s - from_s) * 10.0) as u32;
+    (1..=steps)
+        .map(|step| from_s + f64::from(step) / 10.0)
+        .find(|at_s| control.step(*at_s, Input::Tick).contains(&Output::Stop(DeviceId(0))))
+}
+
+#[test]
+fn a_hang_in_a_long_prompt_is_seen_by_the_chunk() {
+    // Ten seconds of prefill.
+    let long = Request { prompt_tokens: 10_000, ..request(1) };
+    let mut whole = one_serving(None);
+    whole.step(2.0, Input::Arrive(long.clone()));
+    let by_prompt_s = stopped_s(&mut whole, 2.0, 600.0).unwrap();
+    let mut told = one_serving(Some(100));
+    told.step(2.0, Input::Arrive(long.clone()));
+    let by_chunk_s = stopped_s(&mut told, 2.0, 60.0).unwrap();
+    assert!(by_prompt_s > 12.0 && (4.0..6.0).contains(&by_chunk_s), "{by_prompt_s} {by_chunk_s}");
+
+    // As long as it tells of chunks it works, however slowly: half a minute for a seventh of the prompt.
+    let mut slow = one_serving(Some(100));
+    slow.step(2.0, Input::Arrive(long));
+    for second in 3..30 {
+        let outputs = slow.step(f64::from(second), Input::Prefilled { device: DeviceId(0), tokens: 50 });
+        assert!(!outputs.contains(&Output::Stop(DeviceId(0))), "at {second} s");
+    }
+    assert!(slow.devices()[0].slowness > 4.0, "what it tells counts as work: {:?}", slow.devices()[0]);
+    assert!(stopped_s(&mut slow, 29.0, 60.0).is_some());
+}
+
+#[test]
+fn a_prompt_that_was_told_of_counts_as_work_once() {
+    let mut control = one_serving(Some(1000));
+    let outputs = control.step(2.0, Input::Arrive(Request { prompt_tokens: 8000, ..request(1) }));
+    let job = outputs.into_iter().find_map(|output| match output {
+        Output::Place { job, .. } => Some(job),
+        _ => None,
+    });
+    for second in 3..=10 {
+        // More than there is to compute, at last: a known answer's tokens are nobody's prompt.
+        let tokens = if second < 10 { 1000 } else { 5000 };
+        control.step(f64::from(second), Input::Prefilled { device: DeviceId(0), tokens });
+    }
+    let exact = |control: &Control| (control.devices()[0].slowness - 1.0).abs() < 0.02;
+    assert!(exact(&control), "{:?}", control.devices()[0]);
+    control.step(10.0, Input::Tokens { device: DeviceId(0), job: job.unwrap(), sample: 0, count: 1 });
+    assert!(exact(&control), "{:?}", control.devices()[0]);
+}
+
+#[test]
+fn a_device_that_comes_back_is_as_slow_as_its_probe() {
+    let mut control = one_serving(None);
+    control.step(2.0, Input::Down { device: DeviceId(0), cause: DownCause::Died("x".into()) });
+    let back_s = 2.0 + 60.0;
+    control.step(back_s, Input::Tick);
+    control.step(back_s, Input::Up(DeviceId(0)));
+    // 16 tokens of prefill and a step take 0.038 s by the profile.
+    control.step(back_s, Input::Probed { device: DeviceId(0), outcome: Ok(0.038 * 4.0) });
+    let slowness = control.devices()[0].slowness;
+    assert!((slowness - 4.0).abs() < 1e-6, "{slowness}");
 }

@@ -4,6 +4,7 @@ use super::{Control, Device, id_of, reading};
 use crate::config::DeviceId;
 use crate::event::{DownCause, JobId, Output};
 use crate::faults::{Jobs, Order, Turn};
+use crate::heat::Guard;
 use crate::journal::Kind;
 use crate::work::At;
 
@@ -12,12 +13,18 @@ use crate::work::At;
 const STRETCH_MAX: f64 = 4.0;
 /// The same for the last device that serves: without it nobody is served at all, so it is waited for longer.
 const LAST_STRETCH_MAX: f64 = 16.0;
+/// Steps of decoding to the next sign: the tokens of one may be told with those of the next.
+const STEPS_TOGETHER: f64 = 2.0;
 /// Tokens of prefill and steps of decoding that a probe and a known answer take at most.
 const PROBE_WORK: (f64, f64) = (16.0, 1.0);
 const CHECK_WORK: (f64, f64) = (256.0, 8.0);
 /// The last device that serves may take so many times as long for a known answer: its pace may fall while it computes, and
 /// nobody is there to take over.
 const LAST_PATIENCE: f64 = 8.0;
+/// And for the next sign of its work, as long as it is so many degrees from its guard temperature: it may have become slow at
+/// its least duty, where that is learnt slowly. One that hangs unseen by its sensor warms meanwhile.
+const LAST_SILENCE: f64 = 1.5;
+const COOL_C: f64 = 5.0;
 /// Least duty that the prediction of a probe reckons with.
 const DUTY_MIN: f64 = 0.01;
 
@@ -57,6 +64,11 @@ impl Control {
 
     pub(super) fn probed(&mut self, device: DeviceId, outcome: &Result<f64, String>) {
         let Some(i) = self.index(device) else { return };
+        if let Ok(seconds) = outcome {
+            // Quicker than its profile it is at work, not at a single token; the profile's own word is kind enough.
+            let slowness = (seconds / self.work_s(i, PROBE_WORK)).max(1.0);
+            self.devices[i].speed.probed(slowness);
+        }
         let draw = self.random.uniform();
         let turn = self.devices[i].course.probed(self.now_s, outcome, draw);
         self.take_turn(i, turn);
@@ -174,8 +186,10 @@ impl Control {
         // Not what is left of the prompts: what it says of them may come late, and another chunk be begun.
         let chunk = config.chunk_tokens.map_or(u64::MAX, u64::from);
         let predicted_s = device.prefill_tokens.min(chunk) as f64 * config.profile.prefill_s_per_token
-            + config.profile.decode_step_s(device.sequences);
-        predicted_s * self.slowness(i)
+            + STEPS_TOGETHER * config.profile.decode_step_s(device.sequences);
+        let cool = device.guard.as_ref().and_then(Guard::headroom_c).is_none_or(|left_c| left_c >= COOL_C);
+        let patience = if cool && !self.others_serve(i) { LAST_SILENCE } else { 1.0 };
+        predicted_s * self.slowness(i) * patience
     }
 
     /// Times as long as its profile says that a device takes by observation, as far as it is believed.
@@ -189,15 +203,18 @@ impl Control {
         self.slowness(i) / self.devices[i].duty.max(DUTY_MIN)
     }
 
+    /// Seconds that a device's profile says for so many tokens of prefill and steps of decoding.
+    fn work_s(&self, i: usize, (prefill, steps): (f64, f64)) -> f64 {
+        let profile = &self.config.devices[i].profile;
+        prefill * profile.prefill_s_per_token + steps * profile.decode_step_s(1)
+    }
+
     /// Tells the course how long a probe and a check may take on this device as it is paced now.
     fn allow(&mut self, i: usize) {
         let stretch = self.stretch(i);
-        let profile = &self.config.devices[i].profile;
-        let seconds = |(prefill, steps): (f64, f64)| {
-            (prefill * profile.prefill_s_per_token + steps * profile.decode_step_s(1)) * stretch
-        };
         let patience = if self.others_serve(i) { 1.0 } else { LAST_PATIENCE };
-        let (probe_s, check_s) = (seconds(PROBE_WORK), patience * seconds(CHECK_WORK));
+        let probe_s = stretch * self.work_s(i, PROBE_WORK);
+        let check_s = patience * stretch * self.work_s(i, CHECK_WORK);
         self.devices[i].course.allow(probe_s, check_s);
     }
 

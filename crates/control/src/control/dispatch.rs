@@ -197,7 +197,7 @@ impl Control {
         let prefill_tokens = prompt_held + emitted;
         let holder = &mut self.devices[i];
         if holder.sequences == 0 {
-            holder.silence.heard(self.now_s);
+            holder.silence.begins(self.now_s);
         }
         holder.sequences += seats.len() as u32;
         holder.held_tokens += prompt_held + seats.iter().map(|seat| seat.held).sum::<u64>();

@@ -116,7 +116,10 @@ impl Control {
         let seat = job.seats.swap_remove(at);
         let request = job.request;
         let holder = &mut self.devices[i];
-        holder.silence.answered(self.now_s);
+        match end {
+            SampleEnd::Complete => holder.silence.heard(self.now_s),
+            _ => holder.silence.answered(self.now_s),
+        }
         holder.sequences = holder.sequences.saturating_sub(1);
         holder.held_tokens = holder.held_tokens.saturating_sub(seat.held);
         if job.seats.is_empty() {

@@ -144,7 +144,9 @@ impl Slot {
 
     /// Prompt tokens that its worker has computed since this was asked last.
     pub(super) fn prefilled(&mut self) -> u64 {
-        let Some(total) = self.running.as_ref().and_then(|running| running.prefilled_tokens()) else { return 0 };
+        let Some(total) = self.running.as_ref().and_then(|running| running.prefilled_tokens()) else {
+            return 0;
+        };
         total - std::mem::replace(&mut self.prefilled_tokens, total).min(total)
     }
 }

@@ -148,7 +148,7 @@ impl World<'_> {
         let &Emitted { job, request, sample, from, count, ended } = emitted;
         let (now_s, seed) = (self.now_s, self.scenario.seed);
         self.devices[at].report.tokens += u64::from(count);
-        let mut judged = None;
+        let life = self.devices[at].life;
         if let Some(record) = self.open.get_mut(&request)
             && let Some(delivered) = record.samples.get_mut(sample as usize)
         {
@@ -168,29 +168,34 @@ impl World<'_> {
                 delivered.tainted = true;
                 self.requests.wrong_tokens += u64::from(count);
             }
-            if ended {
-                delivered.done = true;
-                delivered.on = None;
-                let length = arrivals::length(seed, &record.request, sample);
-                let unmoved = (0..length).map(|position| token(seed, request, sample, position));
-                if delivered.digest != unmoved.fold(0, u64::wrapping_add) {
-                    self.contract.broken(now_s, Promise::TokenOrder, || {
-                        format!("sample {sample} of request {} differs from one that did not move", request.0)
-                    });
-                }
-                judged = record.request.until_pass.then_some(delivered.tainted);
-            }
         }
         let device = id_of(at);
         if count > 0 {
             self.tell(Input::Tokens { device, job, sample, count });
         }
+        // The loop may have stopped the worker at these tokens: then nobody tells of the end, and it comes elsewhere.
+        if !ended || self.devices[at].life != life {
+            return;
+        }
+        let mut judged = None;
+        if let Some(record) = self.open.get_mut(&request)
+            && let Some(delivered) = record.samples.get_mut(sample as usize)
+        {
+            delivered.done = true;
+            delivered.on = None;
+            let length = arrivals::length(seed, &record.request, sample);
+            let unmoved = (0..length).map(|position| token(seed, request, sample, position));
+            if delivered.digest != unmoved.fold(0, u64::wrapping_add) {
+                self.contract.broken(now_s, Promise::TokenOrder, || {
+                    format!("sample {sample} of request {} differs from one that did not move", request.0)
+                });
+            }
+            judged = record.request.until_pass.then_some(delivered.tainted);
+        }
         if let Some(tainted) = judged {
             let passed = !tainted && self.random.uniform() < PASSES;
             self.later(JUDGING_S, Event::Tell(Input::Judged { request, sample, passed }));
         }
-        if ended {
-            self.tell(Input::SampleEnded { device, job, sample, end: SampleEnd::Complete });
-        }
+        self.tell(Input::SampleEnded { device, job, sample, end: SampleEnd::Complete });
     }
 }
