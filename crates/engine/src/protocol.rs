@@ -297,7 +297,7 @@ pub enum LoadRefusal {
 pub struct Heartbeat {
     /// Steps completed.
     pub steps: u64,
-    /// Prompt tokens computed.
+    /// Prompt tokens computed, and tokens of resumed samples that were emitted elsewhere.
     pub prefilled_tokens: u64,
     /// Tokens emitted.
     pub decoded_tokens: u64,

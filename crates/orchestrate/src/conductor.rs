@@ -29,8 +29,9 @@ use tokio::sync::{mpsc, oneshot};
 const REROUTES_MAX: usize = 16_384;
 /// Job events taken in one turn, before deaths and clients are looked at again.
 const TURN: usize = 64;
-/// Between two searches for clients that went away without a word.
-const DESERTED_EVERY: Duration = Duration::from_millis(100);
+/// Between two searches for clients that went away without a word, and two questions to devices how far prompts are: a
+/// heartbeat of theirs.
+const ROUNDS_EVERY: Duration = Duration::from_millis(100);
 /// Cancels of one placement beyond one for each sample: a second word about the same sample is not needed.
 const CANCELS_EXTRA: usize = 1;
 
@@ -61,6 +62,8 @@ struct Job {
 pub(crate) struct Conductor {
     pub(crate) control: Control,
     began: Instant,
+    /// When devices were asked last how far their prompts are.
+    heard: Instant,
     slots: Vec<Slot>,
     jobs: BTreeMap<JobId, Job>,
     held: BTreeMap<RequestId, Held>,
@@ -112,6 +115,7 @@ impl Conductor {
         Self {
             control: Control::new(config),
             began: Instant::now(),
+            heard: Instant::now(),
             slots,
             jobs: BTreeMap::new(),
             held: BTreeMap::new(),
@@ -134,8 +138,8 @@ impl Conductor {
     /// Run until told to stop or nobody is left who could tell.
     pub(crate) async fn run(mut self, mut ears: Ears) {
         self.feed(Input::Tick);
-        let mut deserted = tokio::time::interval(DESERTED_EVERY);
-        deserted.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut rounds = tokio::time::interval(ROUNDS_EVERY);
+        rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let stopped = loop {
             let wake = self.began
                 + Duration::from_secs_f64(self.control.wake_s().unwrap_or(f64::from(u32::MAX)).max(0.0));
@@ -159,9 +163,10 @@ impl Conductor {
                 },
                 Some(looks) = ears.looks.recv() => self.look(&looks),
                 () = saved(&mut self.journal) => {}
-                _ = deserted.tick() => self.sweep(),
+                _ = rounds.tick() => self.sweep(),
                 () = tokio::time::sleep_until(wake.into()) => self.feed(Input::Tick),
             }
+            self.hear();
             self.flush(false);
         };
         self.stop().await;
@@ -362,10 +367,6 @@ impl Conductor {
             self.feed(Input::Spent { request, joules });
         }
         for at in 0..self.slots.len() {
-            let tokens = self.slots[at].prefilled();
-            if tokens > 0 {
-                self.feed(Input::Prefilled { device: DeviceId(at as u16), tokens });
-            }
             if let Some(look) = self.slots[at].place.and_then(|place| looks.get(place)) {
                 let device = DeviceId(at as u16);
                 self.feed(Input::Sensed { device, reading: look.reading });
@@ -376,6 +377,21 @@ impl Conductor {
     fn busy_s(&self) -> BTreeMap<DeviceId, f64> {
         let of = |(at, slot): (usize, &Slot)| Some((DeviceId(at as u16), slot.running.as_ref()?.busy_s()?));
         self.slots.iter().enumerate().filter_map(of).collect()
+    }
+
+    /// Tell the loop how far prompts are, at most once a round. Whatever else keeps this task busy, a device that works on a
+    /// long prompt must not seem silent.
+    fn hear(&mut self) {
+        if self.heard.elapsed() < ROUNDS_EVERY {
+            return;
+        }
+        self.heard = Instant::now();
+        for at in 0..self.slots.len() {
+            let tokens = self.slots[at].prefilled();
+            if tokens > 0 {
+                self.feed(Input::Prefilled { device: DeviceId(at as u16), tokens });
+            }
+        }
     }
 
     /// Withdraw what nobody waits for any more.

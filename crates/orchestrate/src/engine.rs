@@ -72,7 +72,8 @@ impl EngineDevice {
         Self { launch, spec, reference, prefiller: None, latest: Mutex::default() }
     }
 
-    /// Let long prompts be computed by another engine, and their state brought here.
+    /// Let long prompts be computed by another engine, and their state brought here. Nothing is told of them meanwhile:
+    /// the device's `chunk_tokens` must be `None`.
     #[must_use]
     pub fn prefilled_by(mut self, prefiller: Arc<Prefiller>) -> Self {
         self.prefiller = Some(prefiller);

@@ -146,6 +146,10 @@ impl<B: Backend, C: Clock> Stepper<B, C> {
                 }
                 Lane::Sample(j, s) => {
                     self.jobs[j].samples[s].fed += n;
+                    if self.jobs[j].pending(s) > 0 {
+                        // It still computes what was emitted elsewhere.
+                        self.counts.prefilled += n as u64;
+                    }
                     if self.jobs[j].pending(s) == 0
                         && let Some(logits) = self.backend.logits(row - 1)
                     {

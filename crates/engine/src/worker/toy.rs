@@ -304,6 +304,18 @@ fn a_moved_sample_goes_on_as_if_nothing_had_happened() {
 }
 
 #[test]
+fn what_a_moved_sample_computes_again_is_told_of() {
+    let whole = request("move me", 1, 12);
+    let mut moved = whole.clone();
+    moved.replay = true;
+    moved.samples[0].emitted = expected("move me", &whole, 0)[..8].to_vec();
+    let mut bench = Bench::new(spec());
+    bench.run(moved);
+    // The last token's row gives a new one: that is decoding.
+    assert_eq!(bench.stepper.counts().prefilled, "move me".len() as u64 + 7);
+}
+
+#[test]
 fn a_state_moves_and_a_damaged_one_is_refused() {
     let mut from = Bench::new(spec());
     from.stepper.generate(1, request("state", 1, 12));
