@@ -44,6 +44,8 @@ struct Device {
     guard: Option<Guard>,
     health: Health,
     speed: Speed,
+    /// Times as long as its profile says that its last probe took.
+    probe_slowness: f64,
     /// The heat state that was told last.
     heat: HeatState,
     /// Since when it is hot or far too slow, seconds.
@@ -103,6 +105,7 @@ impl Control {
             guard: device.thermal.map(|limits| Guard::new(limits, device.profile.idle_w, full_w(device))),
             health: Health::default(),
             speed: Speed::default(),
+            probe_slowness: 1.0,
             heat: HeatState::Nominal,
             hot_since_s: None,
             slow_since_s: None,

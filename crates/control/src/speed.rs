@@ -53,15 +53,6 @@ impl Speed {
         *self = Self { at_s: self.at_s, ..Self::default() };
     }
 
-    /// A probe took so many times as long as the profile says: the first word on a device that was away.
-    pub fn probed(&mut self, slowness: f64) {
-        let (least, most) = SLOWNESS;
-        if slowness.is_finite() {
-            self.predicted_s = TRUST_IN_PROFILE_S;
-            self.taken_s = TRUST_IN_PROFILE_S * slowness.clamp(least, most);
-        }
-    }
-
     /// Time taken over time predicted.
     pub fn slowness(&self) -> f64 {
         let (least, most) = SLOWNESS;

@@ -533,14 +533,20 @@ fn a_prompt_that_was_told_of_counts_as_work_once() {
 }
 
 #[test]
-fn a_device_that_comes_back_is_as_slow_as_its_probe() {
-    let mut control = one_serving(None);
-    control.step(2.0, Input::Down { device: DeviceId(0), cause: DownCause::Died("x".into()) });
-    let back_s = 2.0 + 60.0;
-    control.step(back_s, Input::Tick);
-    control.step(back_s, Input::Up(DeviceId(0)));
-    // 16 tokens of prefill and a step take 0.038 s by the profile.
-    control.step(back_s, Input::Probed { device: DeviceId(0), outcome: Ok(0.038 * 4.0) });
-    let slowness = control.devices()[0].slowness;
-    assert!((slowness - 4.0).abs() < 1e-6, "{slowness}");
+fn the_last_device_is_waited_for_as_its_probe_was_slow() {
+    let waited_s = |slow: f64| {
+        let mut control = one_serving(Some(100));
+        control.step(2.0, Input::Down { device: DeviceId(0), cause: DownCause::Died("x".into()) });
+        let back_s = 62.0;
+        control.step(back_s, Input::Tick);
+        control.step(back_s, Input::Up(DeviceId(0)));
+        // 16 tokens of prefill and a step take 0.038 s by the profile.
+        control.step(back_s, Input::Probed { device: DeviceId(0), outcome: Ok(0.038 * slow) });
+        control.step(back_s, Input::Checked { device: DeviceId(0), outcome: Ok((0.0, true)) });
+        assert_eq!(control.devices()[0].slowness, 1.0, "a probe may have compiled kernels");
+        control.step(back_s, Input::Arrive(Request { prompt_tokens: 10_000, ..request(1) }));
+        stopped_s(&mut control, back_s, 120.0).unwrap() - back_s
+    };
+    let (quick_s, slow_s) = (waited_s(1.0), waited_s(16.0));
+    assert!(quick_s < 5.0 && slow_s > 8.0, "{quick_s} {slow_s}");
 }

@@ -65,9 +65,7 @@ impl Control {
     pub(super) fn probed(&mut self, device: DeviceId, outcome: &Result<f64, String>) {
         let Some(i) = self.index(device) else { return };
         if let Ok(seconds) = outcome {
-            // Quicker than its profile it is at work, not at a single token; the profile's own word is kind enough.
-            let slowness = (seconds / self.work_s(i, PROBE_WORK)).max(1.0);
-            self.devices[i].speed.probed(slowness);
+            self.devices[i].probe_slowness = seconds / self.work_s(i, PROBE_WORK);
         }
         let draw = self.random.uniform();
         let turn = self.devices[i].course.probed(self.now_s, outcome, draw);
@@ -194,8 +192,13 @@ impl Control {
 
     /// Times as long as its profile says that a device takes by observation, as far as it is believed.
     fn slowness(&self, i: usize) -> f64 {
-        let most = if self.others_serve(i) { STRETCH_MAX } else { LAST_STRETCH_MAX };
-        self.devices[i].speed.slowness().clamp(1.0, most)
+        let device = &self.devices[i];
+        let observed = device.speed.slowness();
+        if self.others_serve(i) {
+            return observed.clamp(1.0, STRETCH_MAX);
+        }
+        // A probe's time is no measure of speed (a first step may compile its kernels), but a reason to wait for the last.
+        observed.max(device.probe_slowness).clamp(1.0, LAST_STRETCH_MAX)
     }
 
     /// Times as long as its profile says that a device takes for anything, by observation and by its duty.
