@@ -36,6 +36,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Seconds between two looks at what waits, where nothing else happens: loads ramp and predictions change slowly.
 pub const REPLAN_S: f64 = 0.5;
+/// Seconds between two looks at a device that works and whose sensor is not believed.
+const BLIND_LOOK_S: f64 = 1.0;
 
 /// A device's state.
 #[derive(Debug, Clone)]
@@ -197,6 +199,10 @@ impl Control {
             }
             if let Some(guard) = &device.guard {
                 wake_s = wake_s.min(guard.wake_s());
+                if device.sequences > 0 && !guard.believed() {
+                    // What warms it shows in no reading.
+                    wake_s = wake_s.min(self.now_s + BLIND_LOOK_S);
+                }
             }
         }
         wake_s.is_finite().then_some(wake_s.max(self.now_s))

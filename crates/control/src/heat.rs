@@ -314,6 +314,17 @@ impl Guard {
     pub fn headroom_c(&self) -> Option<f64> {
         self.temperature_c().map(|temperature_c| self.limits.guard_c() - temperature_c)
     }
+
+    /// Whether it would be no warmer than what the duty aims at, had it hung at full power for so many seconds: a sensor that
+    /// is believed would show that, another not.
+    pub fn cool_if_hung(&self, seconds: f64) -> bool {
+        let unseen_c = self
+            .fit
+            .as_ref()
+            .filter(|_| !self.sensor.believed())
+            .map_or(f64::NEG_INFINITY, |fit| fit.after_c(self.believed_c, self.full_p.max(1.0), seconds));
+        self.fit.is_none() || self.believed_c.max(unseen_c) <= self.target_c()
+    }
 }
 
 #[cfg(test)]
@@ -391,6 +402,33 @@ mod tests {
         guard.pass(7.0, true);
         guard.sensed(7.0, &Reading { power_w: Some(-1.0), ..reading(50.2) });
         near(guard.full_p, learned);
+    }
+
+    #[test]
+    fn a_hang_warms_unseen_where_the_sensor_is_not_believed() {
+        let mut guard = begun();
+        guard.pass(2.0, true);
+        assert!(guard.believed() && guard.cool_if_hung(1e6), "a sensor would show it");
+        guard.believed_c = guard.target_c() + 0.1;
+        assert!(!guard.cool_if_hung(0.0));
+        // Blind for a minute at least duty; the prior says 3 degrees a second at full power, and 30 s.
+        let mut guard = begun();
+        guard.tell(DUTY_MIN);
+        (2..60).for_each(|second| guard.pass(f64::from(second), true));
+        assert!(!guard.believed());
+        let (target_c, believed_c, fit) = (guard.target_c(), guard.believed_c, guard.fit.clone().unwrap());
+        let turns_s = |full: f64| {
+            let end_c = fit.steady_c(full);
+            fit.tau_s() * ((end_c - believed_c) / (end_c - target_c)).ln()
+        };
+        for full in [1.0, 1.5] {
+            guard.full_p = full;
+            assert!(guard.cool_if_hung(turns_s(full) - 0.01) && !guard.cool_if_hung(turns_s(full) + 0.01));
+        }
+        // However warm it is believed to be, a hang does not cool it.
+        guard.believed_c = 190.0;
+        assert!(!guard.cool_if_hung(1e3));
+        assert!(Guard::new(ThermalLimits::new(100.0), 2.0, 10.0).cool_if_hung(1.0), "nothing is known");
     }
 
     #[test]

@@ -66,12 +66,13 @@ impl Silence {
         if self.cut { self.step_s + expected_s } else { self.step_s.max(expected_s) }
     }
 
-    /// When it counts as hung if no sign comes and the duty stays, seconds.
-    pub fn ends_s(&self, duty: f64, expected_s: f64) -> f64 {
+    /// When it counts as hung if no sign comes and the duty stays, seconds; it is given so many times what is expected.
+    pub fn ends_s(&self, duty: f64, expected_s: f64, patience: f64) -> f64 {
+        let duty = duty.max(DUTY_MIN);
         let expected_s = self.expected_s(expected_s);
         let margin_s = hang_after_s(expected_s) - expected_s + TOGETHER_S;
-        let rest_s = (expected_s - self.work_s).max(0.0) / duty.max(DUTY_MIN);
-        self.overdue_s.unwrap_or(self.at_s + rest_s) + margin_s
+        let rest_s = (expected_s - self.work_s).max(0.0) / duty;
+        self.overdue_s.unwrap_or(self.at_s + rest_s) + margin_s + (patience - 1.0) * expected_s / duty
     }
 
     /// Seconds since the last sign.
@@ -88,19 +89,22 @@ mod tests {
     fn the_prediction_counts_in_work_and_the_margin_on_the_clock() {
         let mut silence = Silence::default();
         silence.heard(10.0);
-        assert_eq!(silence.ends_s(1.0, 4.0), 10.0 + hang_after_s(4.0) + TOGETHER_S);
-        assert_eq!(silence.ends_s(0.1, 4.0), 10.0 + 40.0 + 5.5);
+        assert_eq!(silence.ends_s(1.0, 4.0, 1.0), 10.0 + hang_after_s(4.0) + TOGETHER_S);
+        assert_eq!(silence.ends_s(0.1, 4.0, 1.0), 10.0 + 40.0 + 5.5);
         // Half of the work at full duty, the rest at a tenth of it.
         silence.pass(12.0, 1.0, 4.0);
-        assert_eq!(silence.ends_s(0.1, 4.0), 12.0 + 20.0 + 5.5);
+        assert_eq!(silence.ends_s(0.1, 4.0, 1.0), 12.0 + 20.0 + 5.5);
         silence.pass(32.0, 0.1, 4.0);
-        assert!((silence.ends_s(0.05, 4.0) - 37.5).abs() < 1e-9, "{silence:?}");
+        assert!((silence.ends_s(0.05, 4.0, 1.0) - 37.5).abs() < 1e-9, "{silence:?}");
         // Past the prediction no pace puts it off.
         silence.pass(36.0, 0.05, 4.0);
-        assert!((silence.ends_s(0.05, 4.0) - 37.5).abs() < 1e-9, "{silence:?}");
+        assert!((silence.ends_s(0.05, 4.0, 1.0) - 37.5).abs() < 1e-9, "{silence:?}");
         assert_eq!(silence.lasts_s(36.0), 26.0);
+        // Patience gives more of the prediction's own time, and where it ends it ends at once.
+        assert!((silence.ends_s(0.05, 4.0, 1.5) - 77.5).abs() < 1e-9, "{silence:?}");
         silence.heard(36.5);
-        assert_eq!(silence.ends_s(1.0, 0.5), 36.5 + 0.5 + 2.5);
+        assert_eq!(silence.ends_s(0.5, 4.0, 2.0), 36.5 + 8.0 + 5.5 + 8.0);
+        assert_eq!(silence.ends_s(1.0, 0.5, 1.0), 36.5 + 0.5 + 2.5);
     }
 
     #[test]
@@ -108,10 +112,10 @@ mod tests {
         let mut silence = Silence::default();
         silence.heard(0.0);
         silence.pass(100.0, 0.5, 10.0);
-        assert_eq!(silence.ends_s(0.5, 10.0), 20.0 + 5.5);
+        assert_eq!(silence.ends_s(0.5, 10.0, 1.0), 20.0 + 5.5);
         // More work than before is expected: it is not overdue any more.
         silence.pass(100.0, 0.5, 60.0);
-        assert_eq!(silence.ends_s(0.5, 60.0), 100.0 + 20.0 + 5.5);
+        assert_eq!(silence.ends_s(0.5, 60.0, 1.0), 100.0 + 20.0 + 5.5);
     }
 
     #[test]
@@ -121,18 +125,30 @@ mod tests {
         silence.pass(1.0, 1.0, 8.0);
         // Its prompt is cancelled, and it says so.
         silence.answered(1.0);
-        assert_eq!(silence.ends_s(1.0, 1.0), 1.0 + hang_after_s(9.0) + TOGETHER_S);
+        assert_eq!(silence.ends_s(1.0, 1.0, 1.0), 1.0 + hang_after_s(9.0) + TOGETHER_S);
         silence.answered(1.0);
-        assert_eq!(silence.ends_s(1.0, 1.0), 1.0 + hang_after_s(9.0) + TOGETHER_S, "one step is in progress");
+        assert_eq!(
+            silence.ends_s(1.0, 1.0, 1.0),
+            1.0 + hang_after_s(9.0) + TOGETHER_S,
+            "one step is in progress"
+        );
         silence.pass(1.5, 1.0, 1.0);
         silence.begins(1.5);
-        assert_eq!(silence.ends_s(1.0, 2.0), 1.5 + hang_after_s(10.0) + TOGETHER_S, "new work waits for it");
+        assert_eq!(
+            silence.ends_s(1.0, 2.0, 1.0),
+            1.5 + hang_after_s(10.0) + TOGETHER_S,
+            "new work waits for it"
+        );
         silence.heard(2.0);
-        assert_eq!(silence.ends_s(1.0, 1.0), 2.0 + hang_after_s(1.0) + TOGETHER_S);
+        assert_eq!(silence.ends_s(1.0, 1.0, 1.0), 2.0 + hang_after_s(1.0) + TOGETHER_S);
         silence.answered(2.0);
         silence.pass(4.0, 1.0, 1.0);
         silence.begins(4.0);
-        assert_eq!(silence.ends_s(1.0, 1.0), 4.0 + hang_after_s(1.0) + TOGETHER_S, "by now it has ended");
+        assert_eq!(
+            silence.ends_s(1.0, 1.0, 1.0),
+            4.0 + hang_after_s(1.0) + TOGETHER_S,
+            "by now it has ended"
+        );
     }
 
     #[test]
@@ -140,6 +156,6 @@ mod tests {
         let mut silence = Silence::default();
         silence.heard(5.0);
         silence.pass(3.0, 1.0, 1.0);
-        assert_eq!(silence.ends_s(1.0, 1.0), 5.0 + 1.0 + 2.5);
+        assert_eq!(silence.ends_s(1.0, 1.0, 1.0), 5.0 + 1.0 + 2.5);
     }
 }

@@ -482,6 +482,40 @@ fn one_serving(chunk_tokens: Option<u32>) -> Control {
     control
 }
 
+#[test]
+fn the_last_device_is_waited_for_while_a_hang_would_leave_it_cool() {
+    // Paced by hand through the guard: blind, it may hardly compute, and a step of it takes long.
+    let waited_s = |from_c: f64, by_wakes: bool| {
+        let mut control = Control::new(config(vec![device("a")]));
+        control.step(0.0, Input::Tick);
+        control.step(1.0, Input::Up(DeviceId(0)));
+        control.step(1.0, Input::Checked { device: DeviceId(0), outcome: Ok((0.0, true)) });
+        let temperature_c = Some(from_c);
+        let reading = Reading { temperature_c, power_w: None, throttling: false, memory_share: None };
+        control.step(1.0, Input::Sensed { device: DeviceId(0), reading });
+        control.step(60.0, Input::Tick);
+        assert!(!control.devices()[0].sensor_believed);
+        control.step(60.0, Input::Arrive(Request { prompt_tokens: 1000, ..request(1) }));
+        let mut at_s = 60.0;
+        loop {
+            at_s = if by_wakes { control.wake_s().unwrap().max(at_s + 0.01) } else { at_s + 0.1 };
+            if control.step(at_s, Input::Tick).contains(&Output::Stop(DeviceId(0))) {
+                return at_s - 60.0;
+            }
+        }
+    };
+    // A prompt of a second takes twenty; beyond it a hang would be unseen heat.
+    let (cool_s, warm_s) = (waited_s(5.0, false), waited_s(60.0, false));
+    assert!(cool_s > 1.4 * warm_s, "{cool_s} {warm_s}");
+    for from_c in [5.0, 30.0, 60.0] {
+        let (alone_s, watched_s) = (waited_s(from_c, true), waited_s(from_c, false));
+        assert!(
+            alone_s <= watched_s + 1.01,
+            "from {from_c}: {alone_s} by its own wakes, {watched_s} watched"
+        );
+    }
+}
+
 /// Step in tenths of a second until the device is stopped; when that was.
 fn stopped_s(control: &mut Control, from_s: f64, until_s: f64) -> Option<f64> {
     let steps = ((until_s - from_s) * 10.0) as u32;

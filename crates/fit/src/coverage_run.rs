@@ -16,7 +16,7 @@ use qeil_laws::coverage::Counts;
 use qeil_laws::coverage::agreement::leader_confidence;
 use qeil_laws::coverage::pass::pass_at_k;
 use qeil_laws::coverage::study::Study;
-use qeil_laws::interval::{Interval, REPLICATES, of_draws};
+use qeil_laws::interval::{Interval, REPLICATES, of_shares};
 use qeil_laws::random::Random;
 use qeil_measure::coverage::{CoveragePlan, Spent, Strategy, TaskOutcome, outcomes};
 use qeil_measure::profile::ModelIdentity;
@@ -52,7 +52,7 @@ pub struct CurvePoint {
     pub samples: u32,
     /// Share of tasks solved by at least one of them.
     pub coverage: f64,
-    /// Its 95 % interval, by resampling tasks.
+    /// Its 95 % interval: the score interval of a share of tasks, or that of the law.
     pub interval: Option<Interval>,
     /// How it was come by.
     pub basis: Basis,
@@ -283,11 +283,21 @@ impl Observed {
         (!tasks.is_empty()).then_some(Self { basis, tasks })
     }
 
+    /// Of each task, whether (or with which probability) `k` samples solve it; missing where a task has fewer.
+    fn solved(&self, k: u32) -> Option<Vec<f64>> {
+        self.tasks.iter().map(|task| task.solved_at(k, self.basis)).collect()
+    }
+
     /// Share of tasks that `k` samples solve; missing where a task has fewer.
     pub fn coverage(&self, k: u32) -> Option<f64> {
-        let solved: Option<Vec<f64>> = self.tasks.iter().map(|task| task.solved_at(k, self.basis)).collect();
-        let solved = solved?;
+        let solved = self.solved(k)?;
         Some(solved.iter().sum::<f64>() / solved.len() as f64)
+    }
+
+    /// Its 95 % interval over tasks of this kind; a task's samples count for so many trials of `k` as they are.
+    pub fn interval(&self, k: u32) -> Option<Interval> {
+        let trials: u32 = self.tasks.iter().map(|task| task.samples / k.max(1)).sum();
+        of_shares(&self.solved(k)?, f64::from(trials), LEVEL)
     }
 
     /// Resamples of the tasks: for each, its coverage at `k`, and the tokens of its first `k` samples as a share of those
@@ -419,7 +429,7 @@ fn curve(run: &CoverageRun, energy: Option<&Labelled<Joules>>, laws: Option<&Law
     };
     let point = |k: u32| {
         let coverage = observed.coverage(k)?;
-        let interval = observed.draws(k).and_then(|(shares, _)| of_draws(&shares, LEVEL));
+        let interval = observed.interval(k);
         let energy = energy.map(|energy| part(energy, observed.share_at(k)));
         Some(CurvePoint { samples: k, coverage, interval, basis: observed.basis, energy })
     };

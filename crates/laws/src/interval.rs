@@ -1,6 +1,6 @@
 //! How sure a figure is.
 //!
-//! Three ways, for three questions:
+//! Four ways, for four questions:
 //!
 //! - **Student's t** where the errors are about normal (here: logarithms of times and energies) and their size has to
 //!   be learned from few points. With five models the 95 % quantile is 3.2 and not 1.96: that is what five models are
@@ -9,11 +9,12 @@
 //!   of one model hang together. Its percentile intervals fall short of their promise: of exponents from five models a
 //!   nominal 95 % holds the truth in 91 % of simulated sweeps, from 25 models in 92 % (a test in [`crate::law`]).
 //! - **Percentiles** of draws for whatever is computed from uncertain inputs.
+//! - **The score interval** of a share (Wilson 1927): also where nobody passed, which no resampling ever doubts.
 
 use crate::LawError;
 use crate::random::Random;
 use serde::{Deserialize, Serialize};
-use statrs::distribution::{ContinuousCDF, StudentsT};
+use statrs::distribution::{ContinuousCDF, Normal, StudentsT};
 
 /// Resamples for a bootstrap: the 2.5 % point of a thousand draws rests on 25 of them, which moves an end of the
 /// interval by less than a tenth of its width from seed to seed.
@@ -102,6 +103,25 @@ pub fn of_draws(draws: &[f64], level: f64) -> Option<Interval> {
     Some(Interval { low: percentile(draws, outside)?, high: percentile(draws, 1.0 - outside)? })
 }
 
+/// The interval of a mean of `shares`, each between 0 and 1: Wilson's score interval, with as many trials as would scatter
+/// like the shares do (Korn and Graubard 1998), but `most` at most. Where all shares are 0 or 1 that is one trial each.
+/// Missing without a share, or for a level that is no probability.
+pub fn of_shares(shares: &[f64], most: f64, level: f64) -> Option<Interval> {
+    let count = shares.len() as f64;
+    let mean = shares.iter().sum::<f64>() / count;
+    if !(0.0..=1.0).contains(&mean) || !(level > 0.0 && level < 1.0) {
+        return None;
+    }
+    let variance = shares.iter().map(|share| (share - mean).powi(2)).sum::<f64>() / count;
+    let alone = mean * (1.0 - mean);
+    let trials = if alone > 0.0 { (count * alone / variance).min(most).max(count) } else { count };
+    let z = Normal::standard().inverse_cdf(f64::midpoint(1.0, level));
+    let (z2, shrunk) = (z * z, 1.0 + z * z / trials);
+    let centre = (mean + z2 / (2.0 * trials)) / shrunk;
+    let half = z / shrunk * (alone / trials + z2 / (4.0 * trials * trials)).sqrt();
+    Some(Interval { low: (centre - half).clamp(0.0, mean), high: (centre + half).clamp(mean, 1.0) })
+}
+
 /// Percentile intervals of several figures at once, by resampling groups.
 ///
 /// `groups` says which group each point belongs to. For each of `replicates` resamples, as many groups as there are
@@ -179,6 +199,44 @@ mod tests {
         let draws: Vec<f64> = (0..=1000).map(f64::from).collect();
         let middle = of_draws(&draws, 0.95).unwrap();
         assert!((middle.low - 25.0).abs() < 1e-9 && (middle.high - 975.0).abs() < 1e-9, "{middle:?}");
+    }
+
+    #[test]
+    fn the_score_interval_of_a_share() {
+        let of = |passed: usize, tasks: usize| {
+            let shares: Vec<f64> = (0..tasks).map(|task| f64::from(u8::from(task < passed))).collect();
+            of_shares(&shares, 1e9, 0.95).unwrap()
+        };
+        // By hand from Wilson's formula; the first is z²/(n + z²).
+        for (passed, tasks, low, high) in
+            [(0, 50, 0.0, 0.0714), (50, 50, 0.9286, 1.0), (2, 50, 0.0110, 0.1346)]
+        {
+            let got = of(passed, tasks);
+            assert!((got.low - low).abs() < 1e-4 && (got.high - high).abs() < 1e-4, "{passed}: {got:?}");
+        }
+        // Fifty tasks that all pass once in ten times say more than fifty tasks of which five passed, if so many samples
+        // were drawn: as much as a hundred trials here.
+        let alike = of_shares(&[0.1; 50], 100.0, 0.95).unwrap();
+        let ten = of(10, 100);
+        assert!((alike.low - ten.low).abs() < 1e-9 && (alike.high - ten.high).abs() < 1e-9, "{alike:?}");
+        assert!(of(5, 50).low < alike.low && alike.high < of(5, 50).high);
+        assert_eq!(of_shares(&[], 1.0, 0.95), None);
+        assert_eq!(of_shares(&[0.5], 1.0, 1.0), None);
+        assert_eq!(of_shares(&[f64::NAN], 1.0, 0.95), None);
+    }
+
+    #[test]
+    fn the_score_interval_holds_the_truth() {
+        let mut random = Random::new(3, 1);
+        for (truth, tasks) in [(0.01, 50), (0.1, 50), (0.5, 20), (0.97, 120)] {
+            let mut held = 0;
+            for _ in 0..2000 {
+                let shares: Vec<f64> =
+                    (0..tasks).map(|_| f64::from(u8::from(random.uniform() < truth))).collect();
+                held += u32::from(of_shares(&shares, 1e9, 0.95).unwrap().holds(truth));
+            }
+            assert!((1820..=1990).contains(&held), "{held} of 2000 at {truth}, {tasks} tasks");
+        }
     }
 
     #[test]

@@ -81,10 +81,8 @@ fn curve(report: &CoverageRunReport, notes: &mut Footnotes) -> String {
     let mut table = table::table(&headers, 0..4);
     for point in &report.curve {
         let note = match point.basis {
-            Basis::PassAtK => "unbiased pass@k of all samples; interval by resampling tasks",
-            Basis::WithinFirst => {
-                "share of tasks that passed within so many samples; interval by resampling tasks"
-            }
+            Basis::PassAtK => "unbiased pass@k of all samples; Wilson's interval over tasks",
+            Basis::WithinFirst => "share of tasks that passed within so many samples; Wilson's interval",
             Basis::AsDrawn => "share of tasks that passed among the samples they were given",
             Basis::Fitted => {
                 "the law to go by, since outcomes chose which tasks were sampled; fitted by the likelihood that holds for \

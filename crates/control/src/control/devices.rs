@@ -4,7 +4,6 @@ use super::{Control, Device, id_of, reading};
 use crate::config::DeviceId;
 use crate::event::{DownCause, JobId, Output};
 use crate::faults::{Jobs, Order, Turn};
-use crate::heat::Guard;
 use crate::journal::Kind;
 use crate::work::At;
 
@@ -21,10 +20,9 @@ const CHECK_WORK: (f64, f64) = (256.0, 8.0);
 /// The last device that serves may take so many times as long for a known answer: its pace may fall while it computes, and
 /// nobody is there to take over.
 const LAST_PATIENCE: f64 = 8.0;
-/// And for the next sign of its work, as long as it is so many degrees from its guard temperature: it may have become slow at
-/// its least duty, where that is learnt slowly. One that hangs unseen by its sensor warms meanwhile.
-const LAST_SILENCE: f64 = 1.5;
-const COOL_C: f64 = 5.0;
+/// And for the next sign of its work, as long as it would be cool even if it had hung at full power since the last one: it may
+/// have become slow at its least duty, where that is learnt slowly.
+const LAST_SILENCE: f64 = 2.5;
 /// Least duty that the prediction of a probe reckons with.
 const DUTY_MIN: f64 = 0.01;
 
@@ -174,7 +172,10 @@ impl Control {
     /// When a device that has work and stays silent counts as hung, seconds.
     pub(super) fn silent_until_s(&self, i: usize) -> f64 {
         let device = &self.devices[i];
-        device.silence.ends_s(device.duty, self.next_sign_s(i))
+        let silent_s = device.silence.lasts_s(self.now_s);
+        let cool = device.guard.as_ref().is_none_or(|guard| guard.cool_if_hung(silent_s));
+        let patience = if cool && !self.others_serve(i) { LAST_SILENCE } else { 1.0 };
+        device.silence.ends_s(device.duty, self.next_sign_s(i), patience)
     }
 
     /// Seconds at full duty to the next sign of a device's work, from the last one: a token, or a chunk of a prompt.
@@ -185,9 +186,7 @@ impl Control {
         let chunk = config.chunk_tokens.map_or(u64::MAX, u64::from);
         let predicted_s = device.prefill_tokens.min(chunk) as f64 * config.profile.prefill_s_per_token
             + STEPS_TOGETHER * config.profile.decode_step_s(device.sequences);
-        let cool = device.guard.as_ref().and_then(Guard::headroom_c).is_none_or(|left_c| left_c >= COOL_C);
-        let patience = if cool && !self.others_serve(i) { LAST_SILENCE } else { 1.0 };
-        predicted_s * self.slowness(i) * patience
+        predicted_s * self.slowness(i)
     }
 
     /// Times as long as its profile says that a device takes by observation, as far as it is believed.

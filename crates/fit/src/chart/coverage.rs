@@ -83,13 +83,17 @@ fn draw_laws(svg: &mut Svg, laws: &Laws, x: &LogAxis, y: impl Fn(f64) -> f64) {
 fn caption(report: &CoverageRunReport) -> Vec<String> {
     let mut lines = vec![format!("Device: {} of {}.", report.plan.device, report.machine)];
     let points = match report.curve.first().map(|point| point.basis) {
-        Some(Basis::PassAtK) => "Points: unbiased pass@k of all samples",
-        Some(Basis::WithinFirst) => "Points: share of tasks that passed within their first k samples",
+        Some(Basis::PassAtK) => {
+            "Points: unbiased pass@k of all samples; bars: Wilson's 95 % interval over tasks."
+        }
+        Some(Basis::WithinFirst) => {
+            "Points: share of tasks that passed within their first k samples; bars: Wilson's 95 % interval."
+        }
         Some(Basis::AsDrawn | Basis::Fitted) | None => {
-            "Hollow points: the law itself, since outcomes chose the tasks"
+            "Hollow points: the law itself, since outcomes chose the tasks; bars: its 95 % interval."
         }
     };
-    lines.push(format!("{points}; bars are 95 % intervals by resampling tasks."));
+    lines.push(points.into());
     if let Some(laws) = &report.laws {
         lines.push(format!(
             "Line and band: {}, with its 95 % interval, an estimate; dashed: the other laws.",

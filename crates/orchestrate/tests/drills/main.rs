@@ -8,6 +8,7 @@ mod clients;
 mod endpoint;
 mod faults;
 mod floor;
+mod prompts;
 mod reports;
 mod splits;
 
