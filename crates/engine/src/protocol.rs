@@ -34,7 +34,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::io::{self, Read, Write};
 
 /// Version of everything in this module.
-pub const PROTOCOL_VERSION: u32 = 4;
+pub const PROTOCOL_VERSION: u32 = 5;
 /// Largest body of a frame. The largest message is a [`Event::Scored`] of a 262k vocabulary (1 MiB) or a chunk of
 /// state; prompts are bounded by [`crate::request::PROMPT_BYTES_MAX`] (up to five bytes a token id).
 pub const FRAME_BYTES_MAX: usize = 24 << 20;

@@ -46,8 +46,9 @@ pub struct LoadSpec {
     pub flash_attention: bool,
     /// One KV buffer for all sequences (`true` shares a prefilled prompt among samples without a copy).
     pub kv_unified: bool,
-    /// Map the file instead of reading it. A mapped file that shrinks kills the worker with SIGBUS.
-    pub mmap: bool,
+    /// Map the file instead of reading it; `None` leaves it to [`LoadSpec::maps`]. A mapped file that shrinks kills the worker
+    /// with SIGBUS.
+    pub mmap: Option<bool>,
     /// Repack weights into the device's preferred layout at load.
     pub repack: bool,
     /// Have llama.cpp validate every tensor's data at load (finds corrupt weights, costs one pass over the file).
@@ -83,7 +84,7 @@ impl LoadSpec {
             cpus: Vec::new(),
             flash_attention: false,
             kv_unified: true,
-            mmap: true,
+            mmap: None,
             repack: true,
             check_tensors: false,
             queue_requests: 64,
@@ -98,6 +99,16 @@ impl LoadSpec {
     /// Whether the device is the CPU backend.
     pub fn is_cpu(&self) -> bool {
         self.device.eq_ignore_ascii_case("cpu")
+    }
+
+    /// Whether the file is mapped. Where nothing is said the CPU reads it: memory of its own may come in huge pages, and
+    /// decoding, which reads all weights for each token, is then quicker (`bench/runs` has by how much). A file of more than
+    /// half of the machine's memory is mapped all the same, so that the kernel can drop parts of it.
+    pub fn maps(&self) -> bool {
+        let file = std::fs::metadata(&self.model).map_or(0, |metadata| metadata.len());
+        let machine = rustix::system::sysinfo();
+        let memory = (machine.totalram as u64).saturating_mul(machine.mem_unit.into());
+        self.mmap.unwrap_or(!self.is_cpu() || file > memory / 2)
     }
 
     /// Check every bound.
@@ -289,4 +300,24 @@ pub enum DeviceKind {
     IntegratedGpu,
     /// Accelerator (NPU, BLAS, AMX…).
     Accelerator,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cpu_reads_what_fits() {
+        let folder = tempfile::tempdir().unwrap();
+        let model = folder.path().join("model.gguf");
+        let file = std::fs::File::create(&model).unwrap();
+        let cpu = LoadSpec::new(&model, "CPU");
+        assert!(!cpu.maps());
+        assert!(LoadSpec::new(&model, "Vulkan0").maps());
+        assert!(LoadSpec { mmap: Some(true), ..cpu.clone() }.maps());
+        // More than any machine's memory; nothing of it is written.
+        file.set_len(1 << 43).unwrap();
+        assert!(cpu.maps());
+        assert!(!LoadSpec { mmap: Some(false), ..cpu }.maps());
+    }
 }

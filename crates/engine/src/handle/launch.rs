@@ -34,6 +34,11 @@ const LAST_LINES: usize = 4;
 /// Starts waiting for the starting thread: one per device is usual.
 const STARTS_WAITING: usize = 64;
 
+/// What glibc takes its settings from, and the one by which it asks the kernel for huge pages (from 2.35 on; others ignore
+/// it): with pages of 4 KiB much of the time for a token goes into finding the weights.
+const TUNABLES: &str = "GLIBC_TUNABLES";
+const HUGE_PAGES: (&str, &str) = ("glibc.malloc.hugetlb", "1");
+
 /// How to start workers.
 #[derive(Debug, Clone)]
 pub struct Launch {
@@ -94,6 +99,7 @@ impl Launch {
             .envs(self.env.iter().map(|(name, value)| (name, value)))
             // Without it a failed assertion starts a debugger to print its stack.
             .env("GGML_NO_BACKTRACE", "1")
+            .env(TUNABLES, with_huge_pages(std::env::var(TUNABLES).ok()))
             .stdin(Stdio::from(std::os::fd::OwnedFd::from(theirs)))
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -102,6 +108,16 @@ impl Launch {
         let pid = child.id().ok_or_else(|| failed(io::Error::other("it ended at once")))?;
         let log = Log::follow(child.stderr.take(), self.forward_log);
         Ok((Process { child, pid, log }, ours))
+    }
+}
+
+/// The settings of a worker's glibc: the user's own, which come first, and huge pages unless they speak of them.
+fn with_huge_pages(own: Option<String>) -> String {
+    let (name, value) = HUGE_PAGES;
+    match own {
+        Some(own) if own.contains(name) => own,
+        Some(own) if !own.is_empty() => format!("{own}:{name}={value}"),
+        _ => format!("{name}={value}"),
     }
 }
 
@@ -230,6 +246,15 @@ async fn keep_last_lines(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_users_own_tunables_stay() {
+        let of = |own: &str| with_huge_pages(Some(own.into()));
+        assert_eq!(with_huge_pages(None), "glibc.malloc.hugetlb=1");
+        assert_eq!(of(""), "glibc.malloc.hugetlb=1");
+        assert_eq!(of("glibc.malloc.arena_max=2"), "glibc.malloc.arena_max=2:glibc.malloc.hugetlb=1");
+        assert_eq!(of("glibc.malloc.hugetlb=0"), "glibc.malloc.hugetlb=0");
+    }
 
     #[tokio::test]
     async fn the_log_keeps_few_lines_of_bounded_length() {

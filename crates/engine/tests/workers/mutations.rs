@@ -103,7 +103,7 @@ async fn r001_a_file_that_shrinks_while_mapped_kills_only_the_worker() {
     let file = folder.path().join("shrinks.gguf");
     std::fs::copy(tiny(), &file).unwrap();
     let mut mapped = spec(file.clone());
-    (mapped.mmap, mapped.repack) = (true, false);
+    (mapped.mmap, mapped.repack) = (Some(true), false);
     let worker = Worker::start(&worker(), mapped).await.unwrap();
     std::fs::File::options().write(true).open(&file).unwrap().set_len(1000).unwrap();
     match worker.score(Prompt::text("the")).await {
