@@ -109,7 +109,7 @@ pub fn of_draws(draws: &[f64], level: f64) -> Option<Interval> {
 pub fn of_shares(shares: &[f64], most: f64, level: f64) -> Option<Interval> {
     let count = shares.len() as f64;
     let mean = shares.iter().sum::<f64>() / count;
-    if !(0.0..=1.0).contains(&mean) || !(level > 0.0 && level < 1.0) {
+    if !((0.0..=1.0).contains(&mean) && level > 0.0 && level < 1.0) {
         return None;
     }
     let variance = shares.iter().map(|share| (share - mean).powi(2)).sum::<f64>() / count;

@@ -245,6 +245,7 @@ async fn faults_on_two_backends_lose_nothing() {
     };
     let mut other = spec(1);
     (other.device, other.cpus, other.memory_limit_bytes) = (name, Vec::new(), None);
-    let specs = [(spec(0), "cpu"), (spec(0), "cpu"), (other.clone(), "other"), (other, "other")];
+    let of_each = (0..ENGINES / 2).flat_map(|core| [(spec(core), "cpu"), (other.clone(), "other")]);
+    let specs: Vec<(LoadSpec, &str)> = of_each.collect();
     drill("CPU and a second backend", &specs, faults_wanted(FAULTS_ON_TWO), false).await;
 }
