@@ -43,6 +43,8 @@ const LIFE_YEARS: f64 = 4.0;
 const USD_PER_KWH: f64 = 0.2;
 /// Name of all devices together.
 const MIX: &str = "mix";
+/// Name of the two models together.
+const LADDER: &str = "ladder";
 
 /// What else can be compared.
 #[derive(Debug, clap::Subcommand)]
@@ -59,6 +61,9 @@ pub struct CompareArguments {
     /// Name from `qeil models`, or path of a GGUF file; pulled if it is missing
     #[arg(default_value = qeil_model::catalogue::DEFAULT_MODEL)]
     model: String,
+    /// A larger model, which is asked what the first leaves unsolved; shown beside both models alone
+    #[arg(long, value_name = "MODEL")]
+    then: Option<String>,
     /// Tasks of the embedded set, evenly chosen
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
     tasks: u32,
@@ -101,16 +106,26 @@ enum GoalName {
 #[derive(Debug, Serialize)]
 struct Report {
     model: String,
+    then: Option<String>,
     tasks: usize,
     samples: u32,
     stand_ins: bool,
     line_ups: Vec<Line>,
-    /// The mix against each other line-up, by its name: pairs of tasks.
-    contrasts: Vec<(String, Contrast)>,
+    /// The mix against each other line-up, and the ladder against both of its models.
+    contrasts: Vec<Pair>,
     /// KL(first device ‖ each other) in nats.
     divergences: Vec<(String, f64)>,
     /// What the machine costs, and where that is from.
     price: Option<(Usd, String)>,
+}
+
+/// One line-up against another, task by task.
+#[derive(Debug, Serialize)]
+struct Pair {
+    of: String,
+    against: String,
+    #[serde(flatten)]
+    contrast: Contrast,
 }
 
 /// A line-up, what it came to and what that is worth.
@@ -154,35 +169,53 @@ pub async fn compare(arguments: CompareArguments) -> Result<String> {
     let launch = Launch::this_program()?;
     let devices = select(probe_devices(&launch).await?, &arguments.devices)?;
     let model = file_of(&arguments.model).await?;
-    let facts = qeil_model::inspect(&model)?;
+    let asked = questions(&arguments, &qeil_model::inspect(&model)?)?;
+    let next = match &arguments.then {
+        Some(name) => {
+            let model = file_of(name).await?;
+            let asked = questions(&arguments, &qeil_model::inspect(&model)?)?;
+            Some((name, model, asked))
+        }
+        None => None,
+    };
     let roots = Roots::default();
     let cpu = Cpu::read(&roots);
-    let envelope = envelope(arguments.cpu_watts, &cpu)?;
-    let catalogue = Catalogue::load()?;
-    let questions = questions(&arguments, &facts)?;
+    let place = Place {
+        launch: &launch,
+        roots: &roots,
+        devices: &devices,
+        envelope: envelope(arguments.cpu_watts, &cpu)?,
+        limits: limits(&roots),
+        catalogue: Catalogue::load()?,
+        config: Config {
+            devices: Vec::new(),
+            limits: Limits::default(),
+            power_cap_w: None,
+            goal: if arguments.goal == GoalName::Energy { Goal::Energy } else { Goal::Latency },
+            guarded: true,
+            seed: arguments.seed,
+        },
+        at_once: arguments.at_once as usize,
+    };
 
-    let usable: Vec<u32> = cpu.usable_cpus.clone();
+    let usable = &cpu.usable_cpus;
     let stand_ins = devices.len() == 1 && devices[0].kind == DeviceKind::Cpu;
-    let single = |device: &DeviceEntry| spec(&model, &device.name, &usable);
-    let mut parts: Vec<(String, LoadSpec)> = devices.iter().map(|d| (d.name.clone(), single(d))).collect();
-    let whole = parts.clone();
+    let mut parts: Vec<(String, LoadSpec)> =
+        devices.iter().map(|d| (d.name.clone(), spec(&model, &d.name, usable))).collect();
+    let mut line_ups: Vec<LineUp> = Vec::new();
     if stand_ins {
         if usable.len() < 2 {
             bail!("there is one processor with one CPU: nothing to compare; try `qeil run`");
         }
+        let whole = place.engine("CPU, one engine", &parts[0].1).await?;
+        line_ups.push(LineUp { name: "whole CPU, one engine".into(), engines: vec![whole] });
         let (first, second) = usable.split_at(usable.len() / 2);
         let half = |cpus: &[u32]| (format!("CPU {cpus:?}"), spec(&model, "CPU", cpus));
         parts = vec![half(first), half(second)];
     }
-    let limits = limits(&roots);
     let mut engines = Vec::new();
     for (name, spec) in &parts {
-        engines.push(engine(&launch, name, spec, &devices, &envelope, limits).await?);
-    }
-    let mut line_ups: Vec<LineUp> = Vec::new();
-    if stand_ins {
-        let all = engine(&launch, "CPU, one engine", &whole[0].1, &devices, &envelope, limits).await?;
-        line_ups.push(LineUp { name: "whole CPU, one engine".into(), engines: vec![all] });
+        engines.push(place.engine(name, spec).await?);
     }
     line_ups.extend(engines.iter().map(|engine| LineUp {
         name: format!("{} alone", engine.named.name),
@@ -191,36 +224,47 @@ pub async fn compare(arguments: CompareArguments) -> Result<String> {
     if engines.len() > 1 {
         line_ups.push(LineUp { name: MIX.into(), engines: engines.clone() });
     }
-    let config = Config {
-        devices: Vec::new(),
-        limits: Limits::default(),
-        power_cap_w: None,
-        goal: if arguments.goal == GoalName::Energy { Goal::Energy } else { Goal::Latency },
-        guarded: true,
-        seed: arguments.seed,
-    };
     let mut results = Vec::new();
     for line_up in &line_ups {
-        eprintln!("{}: {} tasks, {} samples each", line_up.name, questions.len(), arguments.samples);
-        let nvidia = qeil_hardware::nvml::open().ok();
-        let sensors = Box::new(sense::Machine::open(&roots, nvidia.as_ref(), envelope.clone(), &catalogue));
-        let at_once = arguments.at_once as usize;
-        results.push(run(&launch, line_up, &config, sensors, &questions, at_once).await?);
+        results.push(place.ask(line_up, &asked).await?);
+    }
+    // All devices together are the last line-up.
+    let together = results.len() - 1;
+    let mut pairs: Vec<[usize; 2]> = (0..together).map(|other| [together, other]).collect();
+    if let Some((name, model, asked)) = &next {
+        let mut larger = LineUp { name: format!("{name}, {}", results[together].name), engines: Vec::new() };
+        for engine in &line_ups[together].engines {
+            let spec = LoadSpec { model: model.clone(), ..engine.spec.clone() };
+            larger.engines.push(place.engine(&engine.named.name, &spec).await?);
+        }
+        let all = place.ask(&larger, asked).await?;
+        let unsolved: Vec<Question> =
+            results[together].unsolved().into_iter().map(|at| asked[at].clone()).collect();
+        let mut ladder = results[together].clone();
+        if !unsolved.is_empty() {
+            larger.name = format!("{name}, what was left");
+            ladder = ladder.then(place.ask(&larger, &unsolved).await?);
+        }
+        ladder.name = LADDER.into();
+        pairs.extend([[together + 2, together], [together + 2, together + 1]]);
+        results.extend([all, ladder]);
     }
     let specs: Vec<LoadSpec> = engines.iter().map(|engine| engine.spec.clone()).collect();
     let price = known_price(arguments.price_usd)?;
     let usd = price.as_ref().map(|(usd, _)| *usd);
-    let mix = results.iter().find(|outcomes| outcomes.name == MIX).map(task_runs).unwrap_or_default();
-    let others = results.iter().filter(|outcomes| outcomes.name != MIX);
-    let contrasts = others
-        .filter_map(|other| Some((other.name.clone(), contrast(&mix, &task_runs(other), arguments.seed)?)));
+    let pair = |[of, against]: [usize; 2]| {
+        let (of, against) = (&results[of], &results[against]);
+        let contrast = contrast(&task_runs(of), &task_runs(against), arguments.seed)?;
+        Some(Pair { of: of.name.clone(), against: against.name.clone(), contrast })
+    };
     let names = engines.iter().skip(1).map(|engine| engine.named.name.clone());
     let report = Report {
+        contrasts: pairs.into_iter().filter_map(pair).collect(),
         model: arguments.model,
-        tasks: questions.len(),
+        then: arguments.then,
+        tasks: asked.len(),
         samples: arguments.samples,
         stand_ins,
-        contrasts: contrasts.collect(),
         divergences: names.zip(divergences(&launch, &specs).await?).collect(),
         line_ups: results
             .into_iter()
@@ -240,38 +284,54 @@ fn spec(model: &std::path::Path, device: &str, cpus: &[u32]) -> LoadSpec {
     spec
 }
 
-/// An engine with its costs by a short trial.
-async fn engine(
-    launch: &Launch,
-    name: &str,
-    spec: &LoadSpec,
-    devices: &[DeviceEntry],
-    envelope: &Envelope,
+/// The machine, and what is the same for every line-up.
+struct Place<'a> {
+    launch: &'a Launch,
+    roots: &'a Roots,
+    devices: &'a [DeviceEntry],
+    envelope: Envelope,
     limits: Option<ThermalLimits>,
-) -> Result<Engine> {
-    let worker = Worker::start(launch, spec.clone()).await?;
-    // A share of the package's power for its share of the CPUs; for another device the processor's is a guess, and the
-    // profile is labelled an estimate.
-    let share = f64::from(spec.threads)
-        / f64::from(std::thread::available_parallelism().map_or(1, |n| n.get() as u32));
-    let (idle_w, max_w) = (envelope.idle(), envelope.max());
-    let measured =
-        profile::measure(&worker, idle_w.0 + (max_w.0 - idle_w.0) * share.min(1.0), idle_w.0).await;
-    worker.stop().await;
-    let profile = measured.with_context(|| format!("timing {name}"))?;
-    let kind = devices.iter().find(|d| d.name.eq_ignore_ascii_case(&spec.device));
-    let software = kind.is_some_and(|d| d.description.contains("llvmpipe"));
-    let on_processor = spec.is_cpu() || software;
-    let named = DeviceConfig {
-        name: name.to_owned(),
-        kin: spec.device.clone(),
-        sequences_max: SEQUENCES - 1,
-        context_tokens: spec.context_tokens,
-        chunk_tokens: Some(spec.ubatch_tokens),
-        profile,
-        thermal: limits.filter(|_| on_processor),
-    };
-    Ok(Engine { named, spec: spec.clone(), place: on_processor.then_some(0) })
+    catalogue: Catalogue,
+    config: Config,
+    at_once: usize,
+}
+
+impl Place<'_> {
+    /// An engine with its costs by a short trial.
+    async fn engine(&self, name: &str, spec: &LoadSpec) -> Result<Engine> {
+        let worker = Worker::start(self.launch, spec.clone()).await?;
+        // A share of the package's power for its share of the CPUs; for another device the processor's is a guess, and
+        // the profile is labelled an estimate.
+        let share = f64::from(spec.threads)
+            / f64::from(std::thread::available_parallelism().map_or(1, |n| n.get() as u32));
+        let (idle_w, max_w) = (self.envelope.idle(), self.envelope.max());
+        let measured =
+            profile::measure(&worker, idle_w.0 + (max_w.0 - idle_w.0) * share.min(1.0), idle_w.0).await;
+        worker.stop().await;
+        let profile = measured.with_context(|| format!("timing {name}"))?;
+        let kind = self.devices.iter().find(|d| d.name.eq_ignore_ascii_case(&spec.device));
+        let software = kind.is_some_and(|d| d.description.contains("llvmpipe"));
+        let on_processor = spec.is_cpu() || software;
+        let named = DeviceConfig {
+            name: name.to_owned(),
+            kin: spec.device.clone(),
+            sequences_max: SEQUENCES - 1,
+            context_tokens: spec.context_tokens,
+            chunk_tokens: Some(spec.ubatch_tokens),
+            profile,
+            thermal: self.limits.filter(|_| on_processor),
+        };
+        Ok(Engine { named, spec: spec.clone(), place: on_processor.then_some(0) })
+    }
+
+    /// Ask a line-up the questions.
+    async fn ask(&self, line_up: &LineUp, questions: &[Question]) -> Result<Outcomes> {
+        eprintln!("{}: {} tasks", line_up.name, questions.len());
+        let nvidia = qeil_hardware::nvml::open().ok();
+        let (envelope, catalogue) = (self.envelope.clone(), &self.catalogue);
+        let sensors = Box::new(sense::Machine::open(self.roots, nvidia.as_ref(), envelope, catalogue));
+        Ok(run(self.launch, line_up, &self.config, sensors, questions, self.at_once).await?)
+    }
 }
 
 /// The processor's heat limit, where a sensor tells one.
@@ -347,10 +407,17 @@ fn text(report: &Report) -> String {
             .map_or_else(String::new, |interval| format!(" ({:+.1} to {:+.1})", interval.low, interval.high));
         format!("{:+.1}{interval}", value.value)
     };
-    for (name, contrast) in &report.contrasts {
+    if let Some(then) = &report.then {
+        notes.push(format!(
+            "{LADDER}: {then} is asked what no sample of {} solved, on the same devices. Its pass@1 is that of all samples \
+             drawn. Loading is not counted: both models would have to stay in memory.",
+            report.model
+        ));
+    }
+    for Pair { of, against, contrast } in &report.contrasts {
         let energy = contrast.energy_percent.as_ref().map_or_else(|| MISSING.into(), range);
         notes.push(format!(
-            "{MIX} against {name}: energy {energy} %, time of a task {} %, coverage {} points, pass@1 {} points.",
+            "{of} against {against}: energy {energy} %, time of a task {} %, coverage {} points, pass@1 {} points.",
             range(&contrast.latency_percent),
             range(&contrast.coverage_points),
             range(&contrast.pass_at_1_points)

@@ -5,6 +5,7 @@ mod text;
 use crate::Output;
 use crate::arguments::{Arguments, SamplingArguments, Weights, fraction, positive, watts};
 use crate::models::file_of;
+use crate::moment;
 use crate::profile::store_path;
 use crate::run::{envelope, grammar, sampling};
 use crate::table;
@@ -273,6 +274,19 @@ fn plan(
 
 fn show(bar: &ProgressBar, event: &CoverageEvent<'_>) {
     match event {
+        CoverageEvent::Again(number, ended_unix_ms) => {
+            let ended = moment::format(*ended_unix_ms);
+            table::progress(
+                bar,
+                &format!(
+                    "run {number} of the same plan ended at {ended} UTC (`qeil metrics` has its figures): this is a new one; \
+                     another --seed draws other samples"
+                ),
+            );
+        }
+        CoverageEvent::Died(death) => {
+            table::progress(bar, &format!("the worker died ({death}); another goes on with what was saved"));
+        }
         CoverageEvent::Settling(step) => bar.set_message(match step {
             Step::Checking(device) => format!("{}: known-answer check against the CPU", device.name),
             Step::Tuning(device) => {

@@ -54,6 +54,8 @@ pub struct Live {
     pub samples: Vec<Sample>,
     /// How many of them wait.
     pub waiting: u32,
+    /// How many of those were on a device before: work in progress, which goes first.
+    pub interrupted: u32,
     /// Whether any was placed yet.
     pub begun: bool,
     /// The pass of placement in which no device could take it.
@@ -74,11 +76,28 @@ impl Live {
             spent_j: 0.0,
             samples: vec![sample; request.samples as usize],
             waiting: request.samples,
+            interrupted: 0,
             begun: false,
             passed_over: 0,
             deferred: (0, 0),
             request,
         }
+    }
+
+    /// A sample waits again.
+    pub fn wait_again(&mut self, sample: usize) {
+        let state = &mut self.samples[sample];
+        state.at = At::Waiting;
+        self.waiting += 1;
+        self.interrupted += u32::from(state.placed);
+    }
+
+    /// The waiting sample whose turn it is: one in progress before one that never began.
+    pub fn next_waiting(&self) -> Option<usize> {
+        let waits = |fresh: bool| move |sample: &Sample| sample.at == At::Waiting && sample.placed != fresh;
+        let interrupted =
+            if self.interrupted > 0 { self.samples.iter().position(waits(false)) } else { None };
+        interrupted.or_else(|| self.samples.iter().position(waits(true)))
     }
 
     /// Tokens that a sample may still emit.

@@ -453,6 +453,28 @@ fn interactive_goes_first_and_clients_get_equal_shares() {
 }
 
 #[test]
+fn what_a_device_failed_in_the_middle_goes_before_what_never_began() {
+    let single = |name: &str| DeviceConfig { sequences_max: 1, ..device(name) };
+    let mut toy = Toy::serving(config(vec![single("a"), single("b")]));
+    for client in 1..=2 {
+        toy.arrive(Request { client, tokens_max: 200, ..request(client.into()) });
+    }
+    toy.run(1.0);
+    // Both are on a device; two newcomers wait, whose clients got nothing yet.
+    for client in 3..=4 {
+        toy.arrive(Request { client, ..request(client.into()) });
+    }
+    toy.arrive(Request { client: 5, priority: Priority::Batch, ..request(5) });
+    let victim = toy.places.iter().find(|place| place.1 == RequestId(1)).unwrap().0;
+    toy.devices[usize::from(victim.0)].gone = true;
+    toy.die(usize::from(victim.0));
+    toy.run(60.0);
+    let order: Vec<u64> = toy.places.iter().map(|place| place.1.0).collect();
+    assert_eq!(order, [1, 2, 1, 3, 4, 5]);
+    assert!(toy.places[2].2[0].emitted > 0);
+}
+
+#[test]
 fn a_sample_that_would_be_late_moves_to_a_device_that_keeps_its_deadline() {
     let run = |deadline_s: f64| {
         let mut toy = Toy::serving(config(vec![device("a"), device("b")]));

@@ -109,17 +109,29 @@ pub fn of_draws(draws: &[f64], level: f64) -> Option<Interval> {
 pub fn of_shares(shares: &[f64], most: f64, level: f64) -> Option<Interval> {
     let count = shares.len() as f64;
     let mean = shares.iter().sum::<f64>() / count;
-    if !((0.0..=1.0).contains(&mean) && level > 0.0 && level < 1.0) {
-        return None;
-    }
     let variance = shares.iter().map(|share| (share - mean).powi(2)).sum::<f64>() / count;
     let alone = mean * (1.0 - mean);
     let trials = if alone > 0.0 { (count * alone / variance).min(most).max(count) } else { count };
+    wilson(mean, trials, level)
+}
+
+/// The score interval of a share that was seen in so many trials (Wilson 1927): it stays inside 0 to 1 and holds up for few of
+/// them. Missing for a share outside of 0 to 1, no trial, or a level that is no probability.
+pub fn wilson(share: f64, trials: f64, level: f64) -> Option<Interval> {
+    if !((0.0..=1.0).contains(&share) && trials > 0.0 && level > 0.0 && level < 1.0) {
+        return None;
+    }
     let z = Normal::standard().inverse_cdf(f64::midpoint(1.0, level));
     let (z2, shrunk) = (z * z, 1.0 + z * z / trials);
-    let centre = (mean + z2 / (2.0 * trials)) / shrunk;
-    let half = z / shrunk * (alone / trials + z2 / (4.0 * trials * trials)).sqrt();
-    Some(Interval { low: (centre - half).clamp(0.0, mean), high: (centre + half).clamp(mean, 1.0) })
+    let centre = (share + z2 / (2.0 * trials)) / shrunk;
+    let half = z / shrunk * (share * (1.0 - share) / trials + z2 / (4.0 * trials * trials)).sqrt();
+    Some(Interval { low: (centre - half).clamp(0.0, share), high: (centre + half).clamp(share, 1.0) })
+}
+
+/// A draw of the share behind none of so many trials: its middle 95 % (or any other part) ends where [`wilson`] does.
+pub fn draw_of_none(random: &mut Random, trials: f64) -> f64 {
+    let z = random.normal().max(0.0);
+    z * z / (trials + z * z)
 }
 
 /// Percentile intervals of several figures at once, by resampling groups.
@@ -223,6 +235,31 @@ mod tests {
         assert_eq!(of_shares(&[], 1.0, 0.95), None);
         assert_eq!(of_shares(&[0.5], 1.0, 1.0), None);
         assert_eq!(of_shares(&[f64::NAN], 1.0, 0.95), None);
+    }
+
+    #[test]
+    fn the_score_interval_of_trials() {
+        // Published values: Newcombe 1998, table I, rows (a) to (d), method 3.
+        for (passed, of, low, high) in [
+            (81.0, 263.0, 0.2553, 0.3662),
+            (15.0, 148.0, 0.0624, 0.1605),
+            (0.0, 20.0, 0.0000, 0.1611),
+            (1.0, 29.0, 0.0061, 0.1718),
+        ] {
+            let found = wilson(passed / of, of, 0.95).unwrap();
+            let near = (found.low - low).abs() < 5e-5 && (found.high - high).abs() < 5e-5;
+            assert!(near, "{passed}/{of}: {found:?}");
+        }
+        assert_eq!(wilson(1.1, 5.0, 0.95), None);
+        assert_eq!(wilson(0.5, 0.0, 0.95), None);
+    }
+
+    #[test]
+    fn draws_of_none_end_where_the_score_interval_does() {
+        let mut random = Random::new(5, 1);
+        let draws: Vec<f64> = (0..100_000).map(|_| draw_of_none(&mut random, 50.0)).collect();
+        let (drawn, score) = (of_draws(&draws, 0.95).unwrap(), wilson(0.0, 50.0, 0.95).unwrap());
+        assert!(drawn.low == 0.0 && (drawn.high / score.high - 1.0).abs() < 0.02, "{drawn:?} {score:?}");
     }
 
     #[test]

@@ -17,10 +17,11 @@
 //! Intervals come from resampling: the repetitions of the run (energy and time of one repetition stay together) and the
 //! draws that the coverage brings along from its own bootstrap over tasks. Where a run knows what each task took, a draw
 //! carries the time and energy of the tasks in it, too: hard tasks are solved less often and cost more, and the interval
-//! of solved tasks by joule must hold both. A metric whose input is missing is missing, with the reason, and never zero.
+//! of solved tasks by joule must hold both. Where none was solved, or all were, the share is drawn within its score interval. A
+//! metric whose input is missing is missing, with the reason, and never zero.
 
 use crate::LawError;
-use crate::interval::{Interval, REPLICATES, of_draws};
+use crate::interval::{Interval, REPLICATES, draw_of_none, of_draws};
 use crate::law::LEVEL;
 use crate::random::Random;
 use qeil_units::{Joules, Labelled, Provenance, Seconds, Usd};
@@ -293,8 +294,13 @@ impl Run {
         let count = self.repetitions.len();
         let chosen: Vec<usize> = (0..count).map(|_| random.below(count)).collect();
         let (share, factor) = self.coverage.as_ref().map_or((0.0, 1.0), |coverage| {
-            let at = random.below(coverage.draws.len());
-            let share = coverage.draws.get(at).copied().unwrap_or(coverage.share);
+            let (at, uncertain) = (random.below(coverage.draws.len()), !coverage.draws.is_empty());
+            let share = match coverage.share {
+                // Resamples of tasks of which none was solved, or all were, never doubt it.
+                0.0 if uncertain => draw_of_none(random, self.tasks.into()),
+                1.0 if uncertain => 1.0 - draw_of_none(random, self.tasks.into()),
+                share => coverage.draws.get(at).copied().unwrap_or(share),
+            };
             (share, coverage.spend.get(at).copied().unwrap_or(1.0))
         });
         let mut state = self.state(&chosen, share);

@@ -72,6 +72,27 @@ fn by_hand() {
 }
 
 #[test]
+fn a_share_of_none_or_all_is_doubted_as_its_score_interval_is() {
+    let with = |share: f64, draws: Vec<f64>| Run {
+        coverage: Some(Coverage { samples: 8, share, spend: vec![1.0; draws.len()], draws }),
+        ..run()
+    };
+    let ece = |run: &Run| match metrics(run).ece {
+        Metric::Known { value, interval, .. } => (value, interval),
+        missing => panic!("{missing:?}"),
+    };
+    for (share, low, high) in [(0.0, 0.0, 0.1611), (1.0, 0.8389, 1.0)] {
+        let (value, interval) = ece(&with(share, vec![share; 1000]));
+        let interval = interval.unwrap();
+        // 20 tasks in 2000 J; Newcombe 1998 has 0.1611 for none of 20.
+        assert_eq!(value, share * 0.01);
+        let near = |a: f64, b: f64| (a - b * 0.01).abs() < 2e-4;
+        assert!(near(interval.low, low) && near(interval.high, high), "{share}: {interval:?}");
+        assert_eq!(ece(&with(share, Vec::new())).1, None, "nobody said how sure it is");
+    }
+}
+
+#[test]
 fn what_is_missing_says_why() {
     let without = |change: fn(&mut Run)| {
         let mut run = run();

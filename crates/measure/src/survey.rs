@@ -232,6 +232,9 @@ impl Survey<'_> {
             .await?;
         tuned.settings.apply(self.launch, cache, spec).await?;
         let not_kept = match (self.kept, &key) {
+            _ if !tuned.is_choice() => {
+                Some("only one candidate could be tried in time; `qeil tune` takes longer".into())
+            }
             (Some(kept), Some(key)) => kept.keep(key, &tuned).err().map(|error| error.to_string()),
             _ => Some("there is no cache folder".into()),
         };

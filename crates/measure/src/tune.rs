@@ -151,6 +151,12 @@ impl Tuned {
     pub fn is_complete(&self) -> bool {
         !self.trials.iter().any(|trial| trial.outcome == Outcome::Skipped)
     }
+
+    /// Whether it is a choice: nothing was left out, or at least two candidates gave figures. Of one that was tried while the
+    /// machine was busy with other things, nobody knows whether it is good.
+    pub fn is_choice(&self) -> bool {
+        self.is_complete() || self.trials.iter().filter(|trial| trial.predicted_ms().is_some()).count() > 1
+    }
 }
 
 /// Try the candidates for `shape` with `base` naming model, device and threads: where `copies` says so, first the formats
@@ -450,6 +456,20 @@ mod tests {
                 (other, _) => panic!("{what}: {other:?}"),
             }
         }
+    }
+
+    #[test]
+    fn one_figure_of_many_is_no_choice() {
+        let tuned = |outcomes: Vec<Outcome>| Tuned {
+            shape: Shape { prompt_tokens: 1, output_tokens: 1, samples: 1 },
+            settings: CANDIDATES[0],
+            reason: String::new(),
+            trials: outcomes.into_iter().map(|outcome| trial_of(0, outcome)).collect(),
+        };
+        let failed = || Outcome::Failed { why: "no memory".into() };
+        assert!(tuned(vec![measured(1.0), failed()]).is_choice(), "the only one that runs");
+        assert!(tuned(vec![measured(1.0), measured(2.0), Outcome::Skipped]).is_choice());
+        assert!(!tuned(vec![measured(1.0), Outcome::Skipped, failed()]).is_choice());
     }
 
     #[test]

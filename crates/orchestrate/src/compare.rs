@@ -124,6 +124,34 @@ impl Outcomes {
     pub fn tokens(&self) -> u64 {
         self.answers.iter().map(|answer| answer.tokens).sum()
     }
+
+    /// The judged questions that no sample solved, by their places.
+    pub fn unsolved(&self) -> Vec<usize> {
+        let of = |(at, answer): (usize, &Answered)| {
+            answer.passed.is_some_and(|(passed, _)| passed == 0).then_some(at)
+        };
+        self.answers.iter().enumerate().filter_map(of).collect()
+    }
+
+    /// A ladder: these answers, and where they solved nothing those of another model on top of them. `next` was asked the
+    /// questions of [`Outcomes::unsolved`], in that order.
+    #[must_use]
+    pub fn then(mut self, next: Outcomes) -> Self {
+        for (at, more) in self.unsolved().into_iter().zip(next.answers) {
+            let answer = &mut self.answers[at];
+            answer.completed &= more.completed;
+            answer.passed = answer.passed.zip(more.passed).map(|(a, b)| (a.0 + b.0, a.1 + b.1));
+            answer.wall_s += more.wall_s;
+            answer.first_token_s = answer.first_token_s.or(more.first_token_s);
+            answer.tokens += more.tokens;
+            let both = answer.energy.take().zip(more.energy);
+            answer.energy = both.and_then(|(first, more)| Labelled::sum([first, more]));
+        }
+        self.wall_s += next.wall_s;
+        let new = next.devices.into_iter().filter(|device| !self.devices.contains(device));
+        self.devices = self.devices.iter().cloned().chain(new).collect();
+        self
+    }
 }
 
 fn mean(values: impl Iterator<Item = f64>) -> Option<f64> {
@@ -258,4 +286,44 @@ pub async fn divergences(launch: &Launch, specs: &[LoadSpec]) -> Result<Vec<f64>
         worker.stop().await;
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcomes(name: &str, passed: &[Option<(u32, u32)>], joules: Option<f64>) -> Outcomes {
+        let answer = |passed: &Option<(u32, u32)>| Answered {
+            completed: true,
+            passed: *passed,
+            wall_s: 2.0,
+            first_token_s: Some(0.5),
+            tokens: 10,
+            energy: joules.map(|joules| Labelled::measured(Joules(joules), name)),
+        };
+        Outcomes {
+            name: name.into(),
+            devices: vec!["CPU".into()],
+            answers: passed.iter().map(answer).collect(),
+            wall_s: 5.0,
+        }
+    }
+
+    #[test]
+    fn a_ladder_asks_the_next_model_what_nothing_solved_and_pays_for_both() {
+        let small = outcomes("small", &[Some((0, 4)), Some((1, 4)), None, Some((0, 4))], Some(3.0));
+        assert_eq!(small.unsolved(), [0, 3]);
+        let ladder = small.clone().then(outcomes("large", &[Some((2, 4)), Some((0, 4))], Some(20.0)));
+        let passed: Vec<_> = ladder.answers.iter().map(|answer| answer.passed).collect();
+        assert_eq!(passed, [Some((2, 8)), Some((1, 4)), None, Some((0, 8))]);
+        let each = |of: fn(&Answered) -> f64| ladder.answers.iter().map(of).collect::<Vec<_>>();
+        assert_eq!(each(|answer| answer.wall_s), [4.0, 2.0, 2.0, 4.0]);
+        assert_eq!(each(|answer| answer.tokens as f64), [20.0, 10.0, 10.0, 20.0]);
+        assert_eq!(each(|answer| answer.energy.as_ref().unwrap().value.0), [23.0, 3.0, 3.0, 23.0]);
+        assert_eq!((ladder.wall_s, ladder.devices.len()), (10.0, 1));
+        assert!((ladder.coverage().unwrap() - 2.0 / 3.0).abs() < 1e-12);
+
+        let dark = small.then(outcomes("large", &[Some((1, 1)), Some((1, 1))], None));
+        assert_eq!(dark.energy(), None, "half of the joules are not a ladder's");
+    }
 }

@@ -273,13 +273,19 @@ impl Conductor {
             return;
         };
         let (placement, lost) = held.place(job, device, &numbers);
-        for (from, at) in lost {
+        for loss in lost {
             if self.reroutes.len() == REROUTES_MAX {
                 self.reroutes.pop_front();
             }
-            let known_s = at.duration_since(self.began).as_secs_f64();
-            let placed_s = self.began.elapsed().as_secs_f64();
-            self.reroutes.push_back(Reroute { request, from, to: device, known_s, placed_s });
+            self.reroutes.push_back(Reroute {
+                request,
+                from: loss.from,
+                to: device,
+                known_s: loss.known.duration_since(self.began).as_secs_f64(),
+                told_s: loss.told.duration_since(self.began).as_secs_f64(),
+                free: loss.free,
+                placed_s: self.now_s(),
+            });
         }
         let (cancels, inbox) = mpsc::channel(numbers.len() + CANCELS_EXTRA);
         let events = JobEvents { job, outbox: self.job_events.clone() };

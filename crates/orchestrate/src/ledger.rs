@@ -36,6 +36,19 @@ pub(crate) struct Held {
     decisions: VecDeque<Decided>,
 }
 
+/// A device's death, for a sample that it held.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Loss {
+    /// Which device.
+    pub(crate) from: DeviceId,
+    /// When its death was known.
+    pub(crate) known: Instant,
+    /// When the loop was told.
+    pub(crate) told: Instant,
+    /// Places free on the other devices then.
+    pub(crate) free: u32,
+}
+
 /// A sample.
 #[derive(Debug, Clone)]
 struct Book {
@@ -49,8 +62,8 @@ struct Book {
     devices: Vec<DeviceId>,
     /// The placement that holds it.
     job: Option<JobId>,
-    /// The device that died with it, and when that was known.
-    lost: Option<(DeviceId, Instant)>,
+    /// How its device died with it.
+    lost: Option<Loss>,
 }
 
 impl Held {
@@ -119,13 +132,8 @@ impl Held {
         self.decisions.back().map(|decided| decided.row)
     }
 
-    /// Put samples on a device: what it is given, and for each that lost its device, since when.
-    pub(crate) fn place(
-        &mut self,
-        job: JobId,
-        device: DeviceId,
-        samples: &[u32],
-    ) -> (Placement, Vec<(DeviceId, Instant)>) {
+    /// Put samples on a device: what it is given, and how those that lost their device did.
+    pub(crate) fn place(&mut self, job: JobId, device: DeviceId, samples: &[u32]) -> (Placement, Vec<Loss>) {
         let mut starts = Vec::with_capacity(samples.len());
         let mut lost = Vec::new();
         for &sample in samples {
@@ -147,10 +155,10 @@ impl Held {
     }
 
     /// A device died while it held the sample.
-    pub(crate) fn lose(&mut self, sample: u32, job: JobId, device: DeviceId, at: Instant) {
+    pub(crate) fn lose(&mut self, sample: u32, job: JobId, loss: Loss) {
         if let Some(book) = self.book(sample, job) {
             book.job = None;
-            book.lost = Some((device, at));
+            book.lost = Some(loss);
         }
     }
 
@@ -312,14 +320,15 @@ mod tests {
         let (first, second) = (JobId(1), JobId(2));
         held.place(first, DeviceId(0), &[0]);
         assert!(held.tokens(0.0, (first, 0), &[1], 1, b"a"));
-        held.lose(0, first, DeviceId(0), Instant::now());
+        let loss = Loss { from: DeviceId(0), known: Instant::now(), told: Instant::now(), free: 1 };
+        held.lose(0, first, loss);
         assert!(!held.tokens(0.0, (first, 0), &[2], 1, b"b"), "late");
         let (placement, lost) = held.place(second, DeviceId(1), &[0]);
         assert_eq!(
             placement.samples[0],
             Start { sample: 0, count: 1, tokens: Some(vec![1]), text: b"a".to_vec() }
         );
-        assert_eq!(lost.len(), 1);
+        assert_eq!(lost, [loss]);
         assert!(!held.tokens(0.0, (first, 0), &[2], 1, b"b"), "late");
         held.ended(0, first, Some(FinishReason::Length), b"late");
         assert!(held.tokens(0.0, (second, 0), &[2], 1, b"b"));

@@ -16,6 +16,10 @@ pub struct Reroute {
     pub to: DeviceId,
     /// When the death was known, seconds since the start.
     pub known_s: f64,
+    /// When the loop was told, seconds since the start.
+    pub told_s: f64,
+    /// Places that were free on the other devices at that time.
+    pub free: u32,
     /// When the new device was asked, seconds since the start.
     pub placed_s: f64,
 }

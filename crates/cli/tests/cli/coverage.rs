@@ -127,6 +127,39 @@ fn a_killed_run_keeps_what_it_saved_and_ends_with_the_same_samples() {
 }
 
 #[test]
+fn a_worker_that_dies_is_followed_by_another() {
+    let home = home();
+    let with = arguments("died.sqlite", &["--all"]);
+    let mut child = home.command(&with).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let saved = || match home.path("died.sqlite").exists() {
+        true => runs(&home.path("died.sqlite")).pop().map_or(0, |run| run.samples.len()),
+        false => 0,
+    };
+    let mut ended = false;
+    while saved() == 0 && !ended {
+        std::thread::sleep(Duration::from_millis(5));
+        ended = child.try_wait().unwrap().is_some();
+    }
+    // Its only child while it draws samples.
+    let threads = std::fs::read_dir(format!("/proc/{}/task", child.id())).unwrap();
+    let workers: String = threads
+        .map(|thread| std::fs::read_to_string(thread.unwrap().path().join("children")).unwrap_or_default())
+        .collect();
+    let worker: i32 = workers.trim().parse().unwrap_or_else(|_| panic!("{workers:?}"));
+    let struck = rustix::process::Pid::from_raw(worker).unwrap();
+    rustix::process::kill_process(struck, rustix::process::Signal::KILL).unwrap();
+    let before = saved();
+    let output = child.wait_with_output().unwrap();
+    let said = stderr(&output);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("the worker died") && said.contains("another goes on"), "{said}");
+    let [run] = &runs(&home.path("died.sqlite"))[..] else { panic!("one run") };
+    assert!(run.finished && run.samples.len() == TASKS * 16, "{} of them", run.samples.len());
+    assert!(before < run.samples.len(), "it was killed in the middle");
+    assert_eq!(run.sittings.len(), 2);
+}
+
+#[test]
 fn samples_do_not_depend_on_what_is_computed_beside_them() {
     let home = home();
     let texts = |store: &str, parallel: &str| {
@@ -166,6 +199,7 @@ fn budgets_end_a_run_and_a_larger_one_goes_on() {
     let fresh =
         home.qeil(&arguments("budget.sqlite", &["--all", "-n", "120", "--fresh", "--budget-s", "0.01"]));
     let said = stdout(&fresh) + &stderr(&fresh);
+    assert!(said.contains("run 1 of the same plan ended at 20"), "{said}");
     assert!(said.contains("the budget of 0.01 s is spent"), "{said}");
     assert!(fresh.status.success() || said.contains("before a single sample"), "{said}");
     assert_eq!(runs(&home.path("budget.sqlite")).len(), 2, "a new one");

@@ -86,3 +86,36 @@ fn a_comparison_bears_intervals_and_labels() {
         assert!(changed["latency_percent"].as_f64().unwrap() <= 1e-9, "{changed}");
     }
 }
+
+#[test]
+fn a_ladder_of_models_pays_for_both_and_is_shown_beside_them() {
+    let home = Home::new();
+    std::fs::copy(home.path("shelf/tiny.gguf"), home.path("shelf/other.gguf")).unwrap();
+    let shelf = |name: &str| home.path("shelf").join(name).to_str().unwrap().to_owned();
+    let (small, large) = (shelf("tiny.gguf"), shelf("other.gguf"));
+    let arguments = ["compare", &small, "--then", &large, "--tasks", "3", "-k", "2", "-n", "8", "--json"];
+    let document = home.json(&arguments);
+    let names: Vec<&str> =
+        document["line_ups"].as_array().unwrap().iter().map(|line| line["name"].as_str().unwrap()).collect();
+    let [.., mix, other, "ladder"] = names[..] else { panic!("{names:?}") };
+    assert!(other.starts_with(&large), "{names:?}");
+    let line = |name: &str| {
+        document["line_ups"].as_array().unwrap().iter().find(|line| line["name"] == name).unwrap()["answers"]
+            .as_array()
+            .unwrap()
+            .clone()
+    };
+    for ((ladder, first), then) in line("ladder").iter().zip(line(mix)).zip(line(other)) {
+        let passed = |answer: &Value, at: usize| answer["passed"][at].as_u64().unwrap();
+        let unsolved = passed(&first, 0) == 0;
+        // Both files hold the same model, which says the same again.
+        assert_eq!(passed(ladder, 0), passed(&first, 0) + if unsolved { passed(&then, 0) } else { 0 });
+        assert_eq!(passed(ladder, 1), if unsolved { 4 } else { 2 });
+        // Missing where a request ended before the sensors were read for the first time.
+        let joules = |answer: &Value| answer["energy"]["value"].as_f64();
+        let (both, first) = (joules(ladder), joules(&first));
+        assert!(if unsolved { both.is_none_or(|both| Some(both) > first) } else { both == first });
+    }
+    let against: Vec<_> = document["contrasts"].as_array().unwrap().iter().rev().take(2).collect();
+    assert!(against.iter().all(|pair| pair["of"] == "ladder"), "{against:?}");
+}

@@ -55,13 +55,15 @@ impl Control {
         }
     }
 
-    /// The request whose turn it is, among those not passed over yet. Those that will be late anyway come last.
+    /// The request whose turn it is, among those not passed over yet. Those that will be late anyway come last, and what a device
+    /// failed in the middle before what never began: somebody reads it already.
     fn next_in_turn(&self) -> Option<RequestId> {
         let waits = |live: &&Live| live.waiting > 0 && live.passed_over != self.pass;
         let order = |a: &&Live, b: &&Live| {
             self.is_late(a)
                 .cmp(&self.is_late(b))
                 .then_with(|| a.request.priority.cmp(&b.request.priority))
+                .then_with(|| (a.interrupted == 0).cmp(&(b.interrupted == 0)))
                 .then_with(|| self.queue.turn(a.request.client).total_cmp(&self.queue.turn(b.request.client)))
                 .then_with(|| a.arrived_s.total_cmp(&b.arrived_s))
                 .then_with(|| a.request.id.cmp(&b.request.id))
@@ -72,7 +74,7 @@ impl Control {
     /// Finds a place for the first waiting sample of a request, or passes the request over.
     fn place_one(&mut self, id: RequestId, candidates: &mut [Candidate], groups: &mut Vec<Group>) {
         let Some(live) = self.live.get(&id) else { return };
-        let Some(index) = live.samples.iter().position(|sample| sample.at == At::Waiting) else { return };
+        let Some(index) = live.next_waiting() else { return };
         let sample = &live.samples[index];
         let ask = Ask {
             prompt_tokens: live.request.prompt_tokens.into(),
@@ -163,7 +165,9 @@ impl Control {
         sample.last = Some(device);
         live.waiting -= 1;
         self.waiting -= 1;
-        if !sample.placed {
+        if sample.placed {
+            live.interrupted -= 1;
+        } else {
             self.queue.take(live.request.tokens_max.into());
         }
         let mut given = u64::from(live.left(&live.samples[index]));
@@ -230,6 +234,11 @@ impl Control {
     fn is_stranger(&self, last: Option<DeviceId>, device: DeviceId) -> bool {
         let kin = |device: DeviceId| self.config.devices.get(usize::from(device.0)).map(|device| &device.kin);
         last.is_some_and(|last| kin(last) != kin(device))
+    }
+
+    /// Samples that the devices that take work could take at once, without one of them.
+    pub fn free_places(&self, without: DeviceId) -> u32 {
+        self.candidates().iter().filter(|other| other.device != without).map(|other| other.places).sum()
     }
 
     /// The devices that take work, as placement sees them.

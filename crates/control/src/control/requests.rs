@@ -159,8 +159,7 @@ impl Control {
                 self.sample_failed(request, sample, "it was cancelled unasked")
             }
             SampleEnd::Cancelled | SampleEnd::Refused(_) => {
-                state.at = At::Waiting;
-                live.waiting += 1;
+                live.wait_again(sample as usize);
                 self.waiting += 1;
             }
         }
@@ -171,10 +170,9 @@ impl Control {
         let moves_max = self.config.limits.moves_max;
         let Some(live) = self.live.get_mut(&request) else { return };
         let Some(state) = live.samples.get_mut(sample as usize) else { return };
-        state.at = At::Waiting;
         state.moves += 1;
         let moves = state.moves;
-        live.waiting += 1;
+        live.wait_again(sample as usize);
         self.waiting += 1;
         self.dirty = true;
         if moves > moves_max {

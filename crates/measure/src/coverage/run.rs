@@ -22,7 +22,7 @@ use crate::store::{Store, now_unix_ms};
 use crate::survey::{Step, Survey, Tuning};
 use crate::timed::timed;
 use crate::weights::Copies;
-use qeil_engine::handle::Worker;
+use qeil_engine::handle::{Death, EngineError, Worker};
 use qeil_engine::spec::{DeviceEntry, DeviceKind, LoadSpec};
 use qeil_hardware::Roots;
 use qeil_model::gguf::TensorType;
@@ -72,6 +72,10 @@ pub struct Bench<'a> {
 /// What happens in a run.
 #[derive(Debug)]
 pub enum CoverageEvent<'a> {
+    /// A new run begins although one of the same plan ended: which, and when, in milliseconds since 1970.
+    Again(i64, i64),
+    /// Its worker died, and another goes on.
+    Died(&'a Death),
     /// The settings are being found.
     Settling(Step<'a>),
     /// They are found; missing where the run goes on with those that it began with.
@@ -85,24 +89,56 @@ pub enum CoverageEvent<'a> {
 }
 
 /// Run `plan` over `tasks` (of which the plan names the first so many) until it is settled or a bound of `budget` is
-/// reached, going on where an unfinished run of the same plan stopped unless `fresh`.
+/// reached, going on where an unfinished run of the same plan stopped unless `fresh`. A worker that dies after it brought
+/// samples is followed by another.
 ///
 /// # Errors
-/// A task that does not fit the model, a worker that cannot be started or dies, a sample on which the engine fails, and
-/// those of the store. Whatever was saved stays, and the same call goes on.
+/// A task that does not fit the model, a worker that cannot be started or dies before its first sample, a sample on which
+/// the engine fails, and those of the store. Whatever was saved stays, and the same call goes on.
 pub async fn run(
+    with: &Bench<'_>,
+    store: &mut Store,
+    plan: &CoveragePlan,
+    tasks: &[Task],
+    mut fresh: bool,
+    budget: Budget,
+    mut on_event: impl FnMut(CoverageEvent<'_>),
+) -> Result<(CoverageId, Ended), MeasureError> {
+    loop {
+        let mut saved = false;
+        let mut hear = |event: CoverageEvent<'_>| {
+            saved |= matches!(event, CoverageEvent::Saved(..));
+            on_event(event);
+        };
+        match sit(with, store, plan, tasks, fresh, budget, &mut hear).await {
+            Err(MeasureError::Engine(EngineError::Died(death))) if saved => {
+                on_event(CoverageEvent::Died(&death))
+            }
+            ended => return ended,
+        }
+        fresh = false;
+    }
+}
+
+/// One worker's part of a run.
+async fn sit(
     with: &Bench<'_>,
     store: &mut Store,
     plan: &CoveragePlan,
     tasks: &[Task],
     fresh: bool,
     budget: Budget,
-    mut on_event: impl FnMut(CoverageEvent<'_>),
+    on_event: &mut impl FnMut(CoverageEvent<'_>),
 ) -> Result<(CoverageId, Ended), MeasureError> {
     if plan.tasks.is_empty() {
         return Err(MeasureError::NoTasks(plan.set.clone()));
     }
     let known = if fresh { None } else { store.unfinished_coverage(plan, with.host)? };
+    if let Some((number, ended_unix_ms)) =
+        store.finished_coverage(plan, with.host)?.filter(|_| known.is_none())
+    {
+        on_event(CoverageEvent::Again(number, ended_unix_ms));
+    }
     let asked = Arc::new(ask(with.survey.launch, with.survey.model, with.survey.facts, plan, tasks).await?);
     let mut spec = with.survey.spec(with.device);
     spec.threads = plan.threads;
@@ -115,7 +151,7 @@ pub async fn run(
             id
         }
         None => {
-            trust(with, &spec, &mut on_event).await?;
+            trust(with, &spec, on_event).await?;
             let (settings, tuning) = if plan.reproducible {
                 REPRODUCIBLE.apply(with.survey.launch, None, &mut spec).await?;
                 (REPRODUCIBLE, None)
@@ -174,7 +210,7 @@ pub async fn run(
     };
     floor.settled_before = floor.schedule.settled();
     on_event(CoverageEvent::Begun(floor.progress()));
-    let ended = floor.work(store, id, &mut on_event).await;
+    let ended = floor.work(store, id, on_event).await;
     let why = match &ended {
         Ok(ended) => ended.to_string(),
         Err(error) => error.to_string(),

@@ -85,6 +85,23 @@ impl Store {
             .map_err(|source| self.failed(source))
     }
 
+    /// The number of the last finished run of this plan on this host, and when it ended, in milliseconds since 1970.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub fn finished_coverage(
+        &self,
+        plan: &CoveragePlan,
+        host: &Host,
+    ) -> Result<Option<(i64, i64)>, StoreError> {
+        let query = "SELECT id, finished_unix_ms FROM coverage_run \
+                     WHERE plan = ?1 AND host = ?2 AND finished_unix_ms IS NOT NULL ORDER BY id DESC LIMIT 1";
+        self.connection
+            .query_row(query, params![text(plan), text(host)], |row| Ok((row.get(0)?, row.get(1)?)))
+            .optional()
+            .map_err(|source| self.failed(source))
+    }
+
     /// A new run.
     ///
     /// # Errors
@@ -243,11 +260,15 @@ mod tests {
         assert_eq!(order, [("a", 0), ("a", 2), ("b", 0)]);
         assert_eq!(run.sittings, [told]);
         assert!(!run.finished);
+        assert_eq!(store.finished_coverage(&plan(), &host()).unwrap(), None);
         store.finish_coverage(id).unwrap();
+        let (number, _) = store.finished_coverage(&plan(), &host()).unwrap().unwrap();
+        assert_eq!(number, run.number);
         assert!(store.coverage_run(id).unwrap().finished);
         assert_eq!(store.unfinished_coverage(&plan(), &host()).unwrap(), None, "a new one begins");
         let other = CoveragePlan { samples: 9, ..plan() };
         assert_eq!(store.unfinished_coverage(&other, &host()).unwrap(), None);
+        assert_eq!(store.finished_coverage(&other, &host()).unwrap(), None);
     }
 
     #[test]

@@ -6,10 +6,12 @@
 
 use super::Conductor;
 use crate::device::{Device, Ended, Running};
+use crate::ledger::Loss;
 use qeil_control::config::DeviceId;
 use qeil_control::event::{DownCause, Input, JobId};
 use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError};
+use std::time::Instant;
 use tokio::task::JoinHandle;
 
 /// What becomes of devices. The number is the start that it speaks of: words of an earlier one mean nothing.
@@ -116,13 +118,19 @@ impl Conductor {
         slot.running = None;
         self.enlist();
         let now_s = self.now_s();
+        let loss = Loss {
+            from: device,
+            known: ended.at,
+            told: Instant::now(),
+            free: self.control.free_places(device),
+        };
         let lost: Vec<JobId> =
             self.jobs.iter().filter(|(_, job)| job.device == device).map(|(id, _)| *id).collect();
         for id in lost {
             let Some(job) = self.jobs.remove(&id) else { continue };
             self.account.ends(now_s, device, job.request);
             if let Some(held) = self.held.get_mut(&job.request) {
-                job.open.iter().for_each(|&sample| held.lose(sample, id, device, ended.at));
+                job.open.iter().for_each(|&sample| held.lose(sample, id, loss));
             }
         }
         let cause = if stopped { DownCause::Stopped } else { DownCause::Died(ended.words) };

@@ -62,9 +62,16 @@ struct Tally {
     moved: usize,
     compared: usize,
     refused: u32,
-    /// Seconds from a death that is known to the sample's new place, and from the fault to it by kind. Only a kill is a
-    /// death at once: the others are asked of the worker, which gets to it when it has a turn.
+    /// Seconds from a death that is known to the loop's turn, in which it decides.
+    told_s: Vec<f64>,
+    /// Seconds from a death that is known to the sample's new place: all, those that found a place free somewhere, and those
+    /// that found none. A free place is not always taken: that of a device many times slower is left for one that is soon free
+    /// on a quick one.
     known_s: Vec<f64>,
+    free_s: Vec<f64>,
+    full_s: Vec<f64>,
+    /// Seconds from the fault to the new place, by kind. Only a kill is a death at once: the others are asked of the worker,
+    /// which gets to it when it has a turn.
     fault_s: BTreeMap<Kind, Vec<f64>>,
 }
 
@@ -141,7 +148,10 @@ async fn round(specs: &[(LoadSpec, &str)], faults: usize, seed: usize, exact: bo
             r.from == fault.device && r.known_s >= fault.at_s && r.known_s <= fault.out_s
         };
         for reroute in snapshot.reroutes.iter().filter(of_it) {
-            tally.known_s.push(reroute.placed_s - reroute.known_s);
+            let known_to_placed_s = reroute.placed_s - reroute.known_s;
+            tally.told_s.push(reroute.told_s - reroute.known_s);
+            tally.known_s.push(known_to_placed_s);
+            if reroute.free == 0 { &mut tally.full_s } else { &mut tally.free_s }.push(known_to_placed_s);
             if matches!(fault.kind, Kind::Kill | Kind::Abort | Kind::Memory | Kind::Socket) {
                 tally.fault_s.entry(fault.kind).or_default().push(reroute.placed_s - fault.at_s);
             }
@@ -199,11 +209,17 @@ fn print(what: &str, tally: &mut Tally, took: Duration) {
         "  {} requests, each with one outcome; {} samples moved; {} requests compared, all equal; {} refused",
         tally.requests, tally.moved, tally.compared, tally.refused
     );
-    let by_kind = tally.fault_s.iter_mut().map(|(kind, times)| (format!("{kind:?}"), times));
-    for (name, times) in std::iter::once(("death known".to_owned(), &mut tally.known_s)).chain(by_kind) {
+    let by_kind = tally.fault_s.iter_mut().map(|(kind, times)| (format!("{kind:?} to rerouted"), times));
+    let known = [
+        ("death known to decided", &mut tally.told_s),
+        ("death known to rerouted", &mut tally.known_s),
+        ("the same, a place was free", &mut tally.free_s),
+        ("the same, none was free", &mut tally.full_s),
+    ];
+    for (name, times) in known.into_iter().map(|(name, times)| (name.to_owned(), times)).chain(by_kind) {
         times.sort_by(f64::total_cmp);
         eprintln!(
-            "  {name} to rerouted (measured, {} samples): median {:.2} ms, p99 {:.2} ms, most {:.2} ms",
+            "  {name} (measured, {} samples): median {:.2} ms, p99 {:.2} ms, most {:.2} ms",
             times.len(),
             percentile(times, 0.5),
             percentile(times, 0.99),
@@ -225,6 +241,7 @@ async fn drill(what: &str, specs: &[(LoadSpec, &str)], faults: usize, exact: boo
         let now = a_round.min(faults - done);
         round(specs, now, seed, exact, &mut tally).await;
         done += now;
+        eprintln!("{what}: {done} of {faults} faults, {:.0} s", began.elapsed().as_secs_f64());
     }
     assert_eq!(tally.struck.values().sum::<usize>(), faults, "every fault was struck");
     assert!(tally.moved > 0, "the drill bites: samples moved");
