@@ -180,7 +180,7 @@ pub async fn compare(arguments: CompareArguments) -> Result<String> {
     };
     let roots = Roots::default();
     let cpu = Cpu::read(&roots);
-    let place = Place {
+    let stage = Stage {
         launch: &launch,
         roots: &roots,
         devices: &devices,
@@ -207,7 +207,7 @@ pub async fn compare(arguments: CompareArguments) -> Result<String> {
         if usable.len() < 2 {
             bail!("there is one processor with one CPU: nothing to compare; try `qeil run`");
         }
-        let whole = place.engine("CPU, one engine", &parts[0].1).await?;
+        let whole = stage.engine("CPU, one engine", &parts[0].1).await?;
         line_ups.push(LineUp { name: "whole CPU, one engine".into(), engines: vec![whole] });
         let (first, second) = usable.split_at(usable.len() / 2);
         let half = |cpus: &[u32]| (format!("CPU {cpus:?}"), spec(&model, "CPU", cpus));
@@ -215,7 +215,7 @@ pub async fn compare(arguments: CompareArguments) -> Result<String> {
     }
     let mut engines = Vec::new();
     for (name, spec) in &parts {
-        engines.push(place.engine(name, spec).await?);
+        engines.push(stage.engine(name, spec).await?);
     }
     line_ups.extend(engines.iter().map(|engine| LineUp {
         name: format!("{} alone", engine.named.name),
@@ -226,7 +226,7 @@ pub async fn compare(arguments: CompareArguments) -> Result<String> {
     }
     let mut results = Vec::new();
     for line_up in &line_ups {
-        results.push(place.ask(line_up, &asked).await?);
+        results.push(stage.ask(line_up, &asked).await?);
     }
     // All devices together are the last line-up.
     let together = results.len() - 1;
@@ -235,15 +235,15 @@ pub async fn compare(arguments: CompareArguments) -> Result<String> {
         let mut larger = LineUp { name: format!("{name}, {}", results[together].name), engines: Vec::new() };
         for engine in &line_ups[together].engines {
             let spec = LoadSpec { model: model.clone(), ..engine.spec.clone() };
-            larger.engines.push(place.engine(&engine.named.name, &spec).await?);
+            larger.engines.push(stage.engine(&engine.named.name, &spec).await?);
         }
-        let all = place.ask(&larger, asked).await?;
+        let all = stage.ask(&larger, asked).await?;
         let unsolved: Vec<Question> =
             results[together].unsolved().into_iter().map(|at| asked[at].clone()).collect();
         let mut ladder = results[together].clone();
         if !unsolved.is_empty() {
             larger.name = format!("{name}, what was left");
-            ladder = ladder.then(place.ask(&larger, &unsolved).await?);
+            ladder = ladder.then(stage.ask(&larger, &unsolved).await?);
         }
         ladder.name = LADDER.into();
         pairs.extend([[together + 2, together], [together + 2, together + 1]]);
@@ -285,7 +285,7 @@ fn spec(model: &std::path::Path, device: &str, cpus: &[u32]) -> LoadSpec {
 }
 
 /// The machine, and what is the same for every line-up.
-struct Place<'a> {
+struct Stage<'a> {
     launch: &'a Launch,
     roots: &'a Roots,
     devices: &'a [DeviceEntry],
@@ -296,7 +296,7 @@ struct Place<'a> {
     at_once: usize,
 }
 
-impl Place<'_> {
+impl Stage<'_> {
     /// An engine with its costs by a short trial.
     async fn engine(&self, name: &str, spec: &LoadSpec) -> Result<Engine> {
         let worker = Worker::start(self.launch, spec.clone()).await?;
