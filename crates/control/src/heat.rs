@@ -441,4 +441,93 @@ mod tests {
         near(guard.duty(), DUTY_MIN);
         assert_eq!(guard.state(), HeatState::Critical);
     }
+
+    #[test]
+    fn the_state_follows_what_is_believed_and_wanted_with_hysteresis() {
+        use HeatState::{Critical, Nominal, Throttled, Warm};
+        // The state, degrees over the guard temperature, the duty that is wanted and that in force, the next state.
+        for (state, over_c, wanted, duty, expected) in [
+            (Nominal, -10.1, 1.0, 1.0, Nominal),
+            (Nominal, -9.9, 1.0, 1.0, Warm),
+            (Warm, -12.9, 1.0, 1.0, Warm),
+            (Warm, -13.1, 1.0, 1.0, Nominal),
+            (Warm, 0.9, 1.0, 1.0, Warm),
+            (Warm, 1.1, 1.0, 1.0, Critical),
+            (Critical, -1.9, 1.0, 1.0, Critical),
+            (Critical, -2.1, 1.0, 1.0, Warm),
+            (Nominal, -20.0, 0.98, 1.0, Throttled),
+            (Nominal, -20.0, UNLIMITED, 1.0, Nominal),
+            (Nominal, -20.0, 1.0, 0.5, Nominal),
+            (Throttled, -20.0, 1.0, 0.5, Throttled),
+            (Throttled, -20.0, 1.0, 1.0, Nominal),
+        ] {
+            let mut guard = begun();
+            (guard.state, guard.believed_c) = (state, 85.0 + over_c);
+            (guard.wanted, guard.duty) = (wanted, duty);
+            assert_eq!(guard.next_state(), expected, "{state:?}, {over_c}, {wanted}, {duty}");
+            assert_eq!(guard.hot(), over_c >= 1.0, "{over_c}");
+        }
+        let unknown = Guard::new(ThermalLimits::new(100.0), 2.0, 10.0);
+        assert_eq!(unknown.next_state(), Nominal);
+    }
+
+    #[test]
+    fn the_duty_rises_by_the_fitted_heating_and_is_cut_by_less() {
+        let mut guard = begun();
+        let fit = guard.fit.clone().unwrap();
+        let heating = fit.heating_c_per_s();
+        let cut = CUT_SHARE * heating.min(CUT_HEATING_C_PER_S.max(CUT_SHARE * heating));
+        for (told, believed_c, rises) in [(0.5, 80.0, true), (1.0, 74.0, false), (1.0, 73.0, true)] {
+            guard.tell(told);
+            guard.believed_c = believed_c;
+            let p = 0.2 + 0.8 * told;
+            let spare = (83.5 - believed_c) / HORIZON_S - fit.slope(p, believed_c);
+            assert_eq!(spare >= 0.0, rises, "{told} at {believed_c}: {spare}");
+            let expected = (p + spare / if rises { heating } else { cut } - 0.2) / 0.8;
+            near(guard.wanted_duty(), expected.clamp(DUTY_MIN, 1.0));
+        }
+    }
+
+    #[test]
+    fn what_it_tells_of_itself() {
+        let new = Guard::new(ThermalLimits::new(100.0), 2.0, 10.0);
+        assert_eq!((new.temperature_c(), new.steady_c(), new.warming_c_per_s()), (None, None, 0.0));
+        let mut guard = begun();
+        guard.tell(0.5);
+        guard.pass(2.0, true);
+        let fit = guard.fit.clone().unwrap();
+        let believed_c = guard.temperature_c().unwrap();
+        near(believed_c, fit.after_c(50.0, 0.6, 1.0));
+        near(guard.headroom_c().unwrap(), 85.0 - believed_c);
+        near(guard.steady_c().unwrap(), fit.steady_c(0.6));
+        near(guard.warming_c_per_s(), fit.slope(0.6, believed_c));
+        assert!(guard.warming_c_per_s() > 0.5);
+        // The sensor counts as silent some of its periods after its last word.
+        assert!(guard.wake_s() > 1.0 && guard.wake_s() < 60.0, "{}", guard.wake_s());
+        (3..90).for_each(|second| guard.pass(f64::from(second), true));
+        assert!(!guard.believed() && guard.hot());
+        assert_eq!(guard.wake_s(), f64::INFINITY);
+    }
+
+    #[test]
+    fn a_cold_device_is_believed_and_a_stretch_ends_after_its_time() {
+        let mut guard = Guard::new(ThermalLimits::new(100.0), 2.0, 10.0);
+        guard.pass(0.0, false);
+        guard.pass(1.0, false);
+        guard.sensed(1.0, &reading(-5.0));
+        guard.pass(2.0, false);
+        assert!(guard.believed_c < 0.0, "{}", guard.believed_c);
+        let learnt = |at_s: f64| {
+            let mut guard = begun();
+            guard.correct(at_s, 50.0, 0.2, true);
+            guard.fit.unwrap().stretches()
+        };
+        assert_eq!((learnt(1.0 + STRETCH_S.1 - 0.1), learnt(1.0 + STRETCH_S.1)), (0, 1));
+        // Power that would mean less than idle at full work is no power of full work.
+        let mut guard = begun();
+        guard.tell(1.0);
+        guard.pass(3.0, true);
+        guard.sensed(3.0, &Reading { power_w: Some(2.0), ..reading(50.0) });
+        near(guard.full_p, 1.0 + 0.05 * (0.3 - 1.0));
+    }
 }
