@@ -65,8 +65,8 @@ struct Tally {
     /// Seconds from a death that is known to the loop's turn, in which it decides.
     told_s: Vec<f64>,
     /// Seconds from a death that is known to the sample's new place: all, those that found a place free somewhere, and those
-    /// that found none. A free place is not always taken: that of a device many times slower is left for one that is soon free
-    /// on a quick one.
+    /// that found none. A free place is not always taken: a sample
+    /// waits where it is predicted to finish sooner.
     known_s: Vec<f64>,
     free_s: Vec<f64>,
     full_s: Vec<f64>,
