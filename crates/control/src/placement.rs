@@ -6,7 +6,9 @@
 //! whole step). A device without a free place is asked as well, with the wait for one: where it is so much quicker or
 //! more frugal, the sample waits for it, and else each device pulls the next sample as it gets free.
 //!
-//! A deadline comes first, the goal second. Where joules are the goal and somebody waits, patience has a bound.
+//! A deadline comes first, the goal second. Where joules are the goal and somebody waits, patience has a bound. A sample that
+//! a device failed in the middle, while somebody reads it, waits no longer than [`STALL_MAX_S`] for a better place: then it goes on
+//! wherever one is free and its deadline is kept, even in those that a device which just returned holds back from new work.
 
 use crate::config::{DeviceId, Goal, Profile};
 
@@ -17,6 +19,10 @@ pub const PATIENCE: f64 = 2.0;
 /// Factor on the finish time on a device of another kin for a sample that has emitted text: its text may change.
 pub const STRANGER_COST: f64 = 1.25;
 
+/// Seconds that an interrupted sample waits for a better place while somebody reads it. A failover is to take a quarter of a
+/// second at most; this leaves the rest for noticing, deciding and starting.
+pub const STALL_MAX_S: f64 = 0.15;
+
 /// A device, as placement sees it.
 #[derive(Debug, Clone)]
 pub struct Candidate {
@@ -26,6 +32,8 @@ pub struct Candidate {
     pub profile: Profile,
     /// Samples that it may still take at once.
     pub places: u32,
+    /// Places beyond these that it holds back from new work, since it just returned from a failure.
+    pub reserve: u32,
     /// Tokens that its memory still holds.
     pub room_tokens: u64,
     /// Samples that it may hold at all.
@@ -61,6 +69,8 @@ pub struct Ask {
     pub left_s: f64,
     /// Whether somebody waits for it.
     pub interactive: bool,
+    /// Whether it was interrupted and has waited for [`STALL_MAX_S`] while somebody reads it.
+    pub stalled: bool,
 }
 
 /// What a device offers for a sample.
@@ -77,7 +87,8 @@ pub struct Offer {
 /// What a device offers. `shares_prompt`: its prompt is computed there already. `stranger`: its text may change.
 pub fn offer(candidate: &Candidate, ask: &Ask, shares_prompt: bool, stranger: bool) -> Offer {
     let profile = &candidate.profile;
-    let at_once = candidate.places > 0 && ask.held_tokens <= candidate.room_tokens;
+    let places = if ask.stalled { candidate.places + candidate.reserve } else { candidate.places };
+    let at_once = places > 0 && ask.held_tokens <= candidate.room_tokens;
     let tokens = f64::from(ask.tokens);
     let prompt = if shares_prompt { 0 } else { ask.prompt_tokens };
     let own_prefill = (prompt + u64::from(ask.emitted)) as f64;
@@ -105,7 +116,10 @@ pub fn offer(candidate: &Candidate, ask: &Ask, shares_prompt: bool, stranger: bo
 
 /// The best of some offers: its index. Ties go to the earlier one.
 pub fn choose(goal: Goal, ask: &Ask, offers: &[Option<Offer>]) -> Option<usize> {
-    let each = || offers.iter().enumerate().filter_map(|(i, offer)| offer.map(|offer| (i, offer)));
+    let given = || offers.iter().enumerate().filter_map(|(i, offer)| offer.map(|offer| (i, offer)));
+    let goes_on = |offer: &Offer| offer.at_once && offer.finish_s <= ask.left_s * DEADLINE_SHARE;
+    let only_now = ask.stalled && given().any(|(_, offer)| goes_on(&offer));
+    let each = || given().filter(move |(_, offer)| !only_now || goes_on(offer));
     let quickest_s = each().map(|(_, offer)| offer.finish_s).fold(f64::INFINITY, f64::min);
     let patience_s = if ask.interactive { PATIENCE * quickest_s } else { f64::INFINITY };
     let bound_s = (ask.left_s * DEADLINE_SHARE).min(patience_s);

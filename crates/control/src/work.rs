@@ -5,7 +5,8 @@
 //! changes nothing; so nothing is counted twice whatever order a failing device reports in.
 
 use crate::config::DeviceId;
-use crate::event::{JobId, Request};
+use crate::event::{JobId, Priority, Request};
+use crate::placement::STALL_MAX_S;
 
 /// Where a sample is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +32,8 @@ pub struct Sample {
     pub moves: u32,
     /// Whether it was placed before: then its next placement is a move.
     pub placed: bool,
+    /// When its wait to go on becomes a stall for somebody, seconds.
+    pub stalls_s: f64,
     /// The device that it was last on.
     pub last: Option<DeviceId>,
     /// Whether it passed, once judged.
@@ -67,8 +70,15 @@ pub struct Live {
 impl Live {
     /// A request that was just admitted.
     pub fn new(request: Request, now_s: f64, deadline_s: f64, energy_max_j: f64) -> Self {
-        let sample =
-            Sample { at: At::Waiting, emitted: 0, moves: 0, placed: false, last: None, passed: None };
+        let sample = Sample {
+            at: At::Waiting,
+            emitted: 0,
+            moves: 0,
+            placed: false,
+            stalls_s: f64::INFINITY,
+            last: None,
+            passed: None,
+        };
         Self {
             arrived_s: now_s,
             deadline_at_s: now_s + deadline_s,
@@ -85,19 +95,39 @@ impl Live {
     }
 
     /// A sample waits again.
-    pub fn wait_again(&mut self, sample: usize) {
+    pub fn wait_again(&mut self, sample: usize, now_s: f64) {
         let state = &mut self.samples[sample];
         state.at = At::Waiting;
+        if self.request.priority == Priority::Interactive {
+            state.stalls_s = now_s + STALL_MAX_S;
+        }
         self.waiting += 1;
         self.interrupted += u32::from(state.placed);
     }
 
-    /// The waiting sample whose turn it is: one in progress before one that never began.
+    /// The waiting sample whose turn it is: the one that was interrupted first, before those that never began.
     pub fn next_waiting(&self) -> Option<usize> {
-        let waits = |fresh: bool| move |sample: &Sample| sample.at == At::Waiting && sample.placed != fresh;
-        let interrupted =
-            if self.interrupted > 0 { self.samples.iter().position(waits(false)) } else { None };
-        interrupted.or_else(|| self.samples.iter().position(waits(true)))
+        let interrupted = self.interrupted().min_by(|a, b| a.1.stalls_s.total_cmp(&b.1.stalls_s));
+        let fresh = || self.samples.iter().position(|sample| sample.at == At::Waiting);
+        interrupted.map(|(i, _)| i).or_else(fresh)
+    }
+
+    /// Samples that wait and were on a device before.
+    fn interrupted(&self) -> impl Iterator<Item = (usize, &Sample)> {
+        // Most requests have none, and may have many samples.
+        let looked_at = if self.interrupted > 0 { self.samples.as_slice() } else { &[] };
+        looked_at.iter().enumerate().filter(|(_, sample)| sample.at == At::Waiting && sample.placed)
+    }
+
+    /// Whether an interrupted sample has waited for so long that somebody sees a stall.
+    pub fn is_stalled(&self, now_s: f64) -> bool {
+        self.interrupted().any(|(_, sample)| sample.stalls_s <= now_s)
+    }
+
+    /// When the next wait becomes a stall, of those that are none yet, seconds.
+    pub fn next_stall_s(&self, now_s: f64) -> Option<f64> {
+        let stalls = self.interrupted().map(|(_, sample)| sample.stalls_s);
+        stalls.filter(|&stalls_s| stalls_s > now_s).min_by(f64::total_cmp)
     }
 
     /// Tokens that a sample may still emit.

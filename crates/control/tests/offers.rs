@@ -11,6 +11,7 @@ fn idle() -> Candidate {
         device: DeviceId(0),
         profile: profile(),
         places: 8,
+        reserve: 0,
         room_tokens: 10_000,
         sequences_max: 8,
         sequences: 0,
@@ -24,7 +25,15 @@ fn idle() -> Candidate {
 }
 
 fn ask() -> Ask {
-    Ask { prompt_tokens: 100, emitted: 0, tokens: 50, held_tokens: 150, left_s: 60.0, interactive: false }
+    Ask {
+        prompt_tokens: 100,
+        emitted: 0,
+        tokens: 50,
+        held_tokens: 150,
+        left_s: 60.0,
+        interactive: false,
+        stalled: false,
+    }
 }
 
 #[test]
@@ -162,4 +171,23 @@ fn the_goal_chooses_and_the_deadline_comes_first() {
     assert_eq!(choose(Goal::Latency, &batch(60.0), &[]), None);
     let equal_joules = [of(2.0, 10.0), of(1.0, 10.0)];
     assert_eq!(choose(Goal::Energy, &batch(60.0), &equal_joules), Some(1), "the quicker of two equals");
+}
+
+#[test]
+fn what_stalls_goes_on_where_a_place_is_free() {
+    let of = |finish_s: f64, at_once: bool| Some(Offer { finish_s, joules: finish_s, at_once });
+    let offers = [of(2.0, false), of(5.0, true), None, of(4.0, true)];
+    let stalls = |left_s: f64| Ask { left_s, interactive: true, stalled: true, ..ask() };
+    for goal in [Goal::Latency, Goal::Energy] {
+        assert_eq!(choose(goal, &Ask { stalled: false, ..stalls(60.0) }, &offers), Some(0), "{goal:?}");
+        assert_eq!(choose(goal, &stalls(60.0), &offers), Some(3), "{goal:?}");
+        // Where no free place keeps the deadline, it waits for one that does.
+        assert_eq!(choose(goal, &stalls(4.4), &offers), Some(0), "{goal:?}");
+        assert_eq!(choose(goal, &stalls(60.0), &[None, of(9.0, false)]), Some(1), "{goal:?}");
+    }
+    // What a device holds back after its return is only for those.
+    let returned = Candidate { places: 0, reserve: 4, sequences: 4, left: (30, 40), ..idle() };
+    let at_once = |ask: Ask| offer(&returned, &ask, false, false).at_once;
+    assert!(!at_once(ask()) && at_once(stalls(60.0)));
+    assert!(!at_once(Ask { held_tokens: 10_001, ..stalls(60.0) }), "its memory is as full as it is");
 }

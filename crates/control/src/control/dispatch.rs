@@ -7,7 +7,7 @@
 
 use super::{Control, REPLAN_S, id_of, reading};
 use crate::config::DeviceId;
-use crate::event::{JobId, Output, RequestId, Resume};
+use crate::event::{JobId, Output, Priority, RequestId, Resume};
 use crate::journal::Kind;
 use crate::placement::{Ask, Candidate, Offer, choose, offer};
 use crate::work::{At, Job, Live, Seat};
@@ -29,13 +29,16 @@ struct Group {
     candidate: usize,
     request: RequestId,
     samples: Vec<Resume>,
+    /// Whether one of them took the first free place after a stall.
+    stalled: bool,
 }
 
 impl Control {
     /// Places what waits, as far as there is room.
     pub(super) fn dispatch(&mut self) {
         self.dirty = false;
-        self.replan_s = self.now_s + REPLAN_S;
+        let stalls_s = self.live.values().filter_map(|live| live.next_stall_s(self.now_s));
+        self.replan_s = stalls_s.fold(self.now_s + REPLAN_S, f64::min);
         self.pass += 1;
         let mut candidates = self.candidates();
         if candidates.is_empty() {
@@ -43,11 +46,13 @@ impl Control {
         }
         let mut groups: Vec<Group> = Vec::new();
         for _ in 0..PASS_MAX {
+            let Some(id) = self.next_in_turn() else { break };
             // Without a free place nothing can start, whoever's turn it is.
-            if candidates.iter().all(|candidate| candidate.places == 0) {
+            let stalled = self.live.get(&id).is_some_and(|live| live.is_stalled(self.now_s));
+            let free = |candidate: &Candidate| candidate.places > 0 || (stalled && candidate.reserve > 0);
+            if !candidates.iter().any(free) {
                 break;
             }
-            let Some(id) = self.next_in_turn() else { break };
             self.place_one(id, &mut candidates, &mut groups);
         }
         for group in groups {
@@ -56,13 +61,14 @@ impl Control {
     }
 
     /// The request whose turn it is, among those not passed over yet. Those that will be late anyway come last, and what a device
-    /// failed in the middle before what never began: somebody reads it already.
+    /// failed in the middle before what never began, those that stall first: somebody reads it already.
     fn next_in_turn(&self) -> Option<RequestId> {
         let waits = |live: &&Live| live.waiting > 0 && live.passed_over != self.pass;
         let order = |a: &&Live, b: &&Live| {
             self.is_late(a)
                 .cmp(&self.is_late(b))
                 .then_with(|| a.request.priority.cmp(&b.request.priority))
+                .then_with(|| b.is_stalled(self.now_s).cmp(&a.is_stalled(self.now_s)))
                 .then_with(|| (a.interrupted == 0).cmp(&(b.interrupted == 0)))
                 .then_with(|| self.queue.turn(a.request.client).total_cmp(&self.queue.turn(b.request.client)))
                 .then_with(|| a.arrived_s.total_cmp(&b.arrived_s))
@@ -82,7 +88,8 @@ impl Control {
             tokens: live.left(sample),
             held_tokens: u64::from(live.request.prompt_tokens) + u64::from(live.request.tokens_max),
             left_s: live.deadline_at_s - self.now_s,
-            interactive: live.request.priority == crate::event::Priority::Interactive,
+            interactive: live.request.priority == Priority::Interactive,
+            stalled: sample.stalls_s <= self.now_s,
         };
         let goal = self.goal_now();
         let offers: Vec<Option<Offer>> = candidates
@@ -121,10 +128,11 @@ impl Control {
         let shared = match groups.iter_mut().find(|group| group.candidate == i && group.request == id) {
             Some(group) => {
                 group.samples.push(resume);
+                group.stalled |= ask.stalled;
                 true
             }
             None => {
-                groups.push(Group { candidate: i, request: id, samples: vec![resume] });
+                groups.push(Group { candidate: i, request: id, samples: vec![resume], stalled: ask.stalled });
                 false
             }
         };
@@ -133,7 +141,8 @@ impl Control {
         candidate.prefill_tokens += prompt + u64::from(ask.emitted);
         candidate.room_tokens =
             candidate.room_tokens.saturating_sub(prompt + u64::from(live.request.tokens_max));
-        candidate.places -= 1;
+        let from = if candidate.places > 0 { &mut candidate.places } else { &mut candidate.reserve };
+        *from -= 1;
         candidate.sequences += 1;
         candidate.left.0 = if candidate.left.0 == 0 { ask.tokens } else { candidate.left.0.min(ask.tokens) };
         candidate.left.1 = candidate.left.1.max(ask.tokens);
@@ -217,8 +226,11 @@ impl Control {
         let job = Job { device, request: group.request, seats, prefill_tokens, prompt_held, begun: false };
         self.jobs.insert(job_id, job);
         self.out.push(Output::Place { device, job: job_id, request: group.request, samples: group.samples });
-        let (kind, reason) =
-            if moved { (Kind::Moved, "it goes on here") } else { (Kind::Placed, "the best offer") };
+        let (kind, reason) = match (moved, group.stalled) {
+            (false, _) => (Kind::Placed, "the best offer"),
+            (true, false) => (Kind::Moved, "it goes on here"),
+            (true, true) => (Kind::Moved, "it waited long enough and goes on where a place is free"),
+        };
         self.decide(kind, Some(i), Some(group.request), reason, readings);
     }
 
@@ -261,12 +273,16 @@ impl Control {
             // What a busy device draws more is held down by its duty.
             let over_cap = device.sequences == 0
                 && self.config.power_cap_w.is_some_and(|cap_w| total_w + more_w > cap_w);
+            let free = config.sequences_max.max(1).saturating_sub(device.sequences);
             let places = (most as u32).max(1).saturating_sub(device.sequences);
+            let (places, reserve) =
+                if over_cap && !nothing_runs { (0, 0) } else { (places, free.saturating_sub(places)) };
             let left = || self.jobs.values().filter(|job| job.device == id_of(i)).flat_map(|job| &job.seats);
             candidates.push(Candidate {
                 device: id_of(i),
                 profile: config.profile.clone(),
-                places: if over_cap && !nothing_runs { 0 } else { places },
+                places,
+                reserve,
                 room_tokens: u64::from(config.context_tokens).saturating_sub(device.held_tokens),
                 sequences_max: config.sequences_max,
                 sequences: device.sequences,

@@ -159,7 +159,7 @@ impl Control {
                 self.sample_failed(request, sample, "it was cancelled unasked")
             }
             SampleEnd::Cancelled | SampleEnd::Refused(_) => {
-                live.wait_again(sample as usize);
+                live.wait_again(sample as usize, self.now_s);
                 self.waiting += 1;
             }
         }
@@ -172,7 +172,7 @@ impl Control {
         let Some(state) = live.samples.get_mut(sample as usize) else { return };
         state.moves += 1;
         let moves = state.moves;
-        live.wait_again(sample as usize);
+        live.wait_again(sample as usize, self.now_s);
         self.waiting += 1;
         self.dirty = true;
         if moves > moves_max {

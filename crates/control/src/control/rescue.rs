@@ -74,6 +74,7 @@ impl Control {
                 held_tokens: u64::from(live.request.prompt_tokens) + u64::from(live.request.tokens_max),
                 left_s,
                 interactive: false,
+                stalled: false,
             };
             let in_time = |candidate: &&mut Candidate| {
                 let offer = offer(candidate, &ask, false, false);
