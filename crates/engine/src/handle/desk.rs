@@ -106,6 +106,11 @@ impl Desk {
         self.books.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether an answer is waited for.
+    pub(super) fn is_busy(&self) -> bool {
+        !self.books().pending.is_empty()
+    }
+
     pub(super) fn fresh_id(&self) -> u64 {
         self.next_id.fetch_add(1, Ordering::Relaxed)
     }

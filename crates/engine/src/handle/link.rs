@@ -4,6 +4,7 @@ use super::desk::Desk;
 use super::error::{Death, DeathKind};
 use super::frames::{FrameReader, Lost};
 use super::launch::Process;
+use super::leaving::leaving;
 use crate::protocol::{self, Command};
 use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt;
@@ -20,7 +21,7 @@ use tokio::time::{sleep_until, timeout};
 pub(super) const OUTBOX_FRAMES: usize = 64;
 /// After the socket has ended, how long the exit status may take; half of what a death's report may take.
 const EXIT_PATIENCE: Duration = Duration::from_millis(50);
-/// After the exit, how long the last of the socket or of stderr may take: both are in the kernel already.
+/// After the exit or its beginning, how long the last of the socket or of stderr may take: both are in the kernel already.
 const DRAIN_PATIENCE: Duration = Duration::from_millis(20);
 /// How long a worker that was told to stop may take: a step of a large prefill chunk on a slow CPU.
 pub(super) const STOP_GRACE: Duration = Duration::from_secs(3);
@@ -146,12 +147,21 @@ async fn watch_over(
 ) -> DeathKind {
     let mut deadline: Option<tokio::time::Instant> = None;
     let mut listening = true;
+    let leaves = leaving(process.pid, || desk.is_busy());
+    tokio::pin!(leaves);
     loop {
         tokio::select! {
             lost = take_events(reader, silence, desk) => return after(lost, process).await,
             status = process.wait() => {
                 let _ = timeout(DRAIN_PATIENCE, take_events(reader, silence, desk)).await;
                 return status.map_or(DeathKind::Killed, kind_of);
+            }
+            status = &mut leaves => {
+                // Its memory may take long to be freed; what it said before that is here already.
+                return match timeout(DRAIN_PATIENCE, take_events(reader, silence, desk)).await {
+                    Ok(lost) => after(lost, process).await,
+                    Err(_) => kind_of(status),
+                };
             }
             order = orders.recv(), if listening => match order {
                 Some(Order::Kill) => {

@@ -26,6 +26,7 @@ mod error;
 mod frames;
 mod generation;
 mod launch;
+mod leaving;
 mod link;
 mod supervisor;
 mod worker;
