@@ -13,6 +13,7 @@ use crate::simulate::SimulateArguments;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use qeil_engine::spec::WeightFormat;
 use qeil_model::write::synth::Quantisation;
+use qeil_plan::problem::{LIFE_YEARS, USD_PER_KWH};
 use std::path::PathBuf;
 
 /// What `--help` says about exit codes, and what `main` keeps to.
@@ -374,11 +375,11 @@ pub struct MetricsArguments {
     #[arg(long, value_name = "USD", value_parser = within::<0, 1_000_000_000>, allow_negative_numbers = true)]
     pub price_usd: Option<f64>,
     /// Years that the hardware is used for
-    #[arg(long, value_name = "YEARS", default_value_t = 4.0,
+    #[arg(long, value_name = "YEARS", default_value_t = LIFE_YEARS,
           value_parser = within::<0, 100>, allow_negative_numbers = true)]
     pub life_years: f64,
     /// Price of electricity, in US dollars for a kilowatt-hour
-    #[arg(long, value_name = "USD", default_value_t = 0.2,
+    #[arg(long, value_name = "USD", default_value_t = USD_PER_KWH,
           value_parser = within::<0, 100>, allow_negative_numbers = true)]
     pub electricity_usd_per_kwh: f64,
     /// Print one JSON document instead of a table

@@ -29,6 +29,7 @@ use qeil_model::template::{Message, Role};
 use qeil_orchestrate::Ask;
 use qeil_orchestrate::compare::{Answered, Engine, LineUp, Outcomes, Question, divergences, run};
 use qeil_orchestrate::{profile, sense};
+use qeil_plan::problem::{LIFE_YEARS, USD_PER_KWH};
 use qeil_tasks::{Judge, TaskSet};
 use qeil_units::{Seconds, Usd};
 use serde::Serialize;
@@ -38,9 +39,6 @@ use std::sync::Arc;
 const SEQUENCE_TOKENS: u32 = 1024;
 /// Sequences of each engine.
 const SEQUENCES: u32 = 8;
-/// As `qeil metrics` has them.
-const LIFE_YEARS: f64 = 4.0;
-const USD_PER_KWH: f64 = 0.2;
 /// Name of all devices together.
 const MIX: &str = "mix";
 /// Name of the two models together.

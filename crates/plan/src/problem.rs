@@ -171,6 +171,11 @@ pub struct Limits {
     pub ambient_c: Option<f64>,
 }
 
+/// Years that hardware is used for, where nobody says: an assumption.
+pub const LIFE_YEARS: f64 = 4.0;
+/// US dollars for a kilowatt-hour, where nobody says: an assumption.
+pub const USD_PER_KWH: f64 = 0.2;
+
 /// What things cost.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Prices {
@@ -183,9 +188,8 @@ pub struct Prices {
 }
 
 impl Default for Prices {
-    /// As `qeil metrics` has it.
     fn default() -> Self {
-        Self { life_years: 4.0, usd_per_kwh: 0.2, machine_usd: 0.0 }
+        Self { life_years: LIFE_YEARS, usd_per_kwh: USD_PER_KWH, machine_usd: 0.0 }
     }
 }
 
