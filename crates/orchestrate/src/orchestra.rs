@@ -15,7 +15,10 @@ use qeil_control::input;
 use qeil_engine::request::{Prompt, Token};
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 /// Orders waiting for the loop, which takes each in microseconds.
 const ORDERS_WAITING: usize = 256;
@@ -27,7 +30,11 @@ const JOB_EVENTS_WAITING: usize = 4096;
 const SUBMITTING_MAX: usize = 64;
 /// What a client is told to wait where that many are.
 const SUBMITTING_RETRY_S: f64 = 1.0;
-/// Bytes of text for each token where nobody can tokenise yet: English has four to five, so this counts rather too many.
+/// How long a device may take to tokenise before the next one is asked as well: it answers between two steps.
+const TOKENISE_NEXT: Duration = Duration::from_millis(250);
+/// How long all of them may take once the last was asked: one that hangs while it has nothing to do is missed by nobody else.
+const TOKENISE_MOST: Duration = Duration::from_secs(5);
+/// Bytes of text for each token where nobody tokenises: English has four to five, so this counts rather too many.
 const BYTES_PER_TOKEN: usize = 3;
 
 /// What an orchestra is made of.
@@ -146,20 +153,35 @@ impl Orchestra {
         answer.await.map_err(|_| gone())?
     }
 
-    /// The prompt as tokens, asked of any device that knows them; as it is, and its length guessed, where none does.
+    /// The prompt as tokens, from whichever device answers first; as it is, and its length guessed, where none does.
     async fn tokenize(&self, prompt: &Prompt) -> Result<(Prompt, u32), Refusal> {
         let living: Vec<Arc<dyn Running>> = {
             let roster = self.roster.lock().unwrap_or_else(PoisonError::into_inner);
             roster.iter().flatten().cloned().collect()
         };
-        for running in living {
-            match running.tokenize(prompt.clone()).await {
-                Some(Ok(tokens)) => {
+        let mut asked = JoinSet::new();
+        let mut living = living.into_iter().peekable();
+        while let Some(running) = living.next() {
+            let prompt = prompt.clone();
+            asked.spawn(async move { running.tokenize(prompt).await });
+            let patience = if living.peek().is_some() { TOKENISE_NEXT } else { TOKENISE_MOST };
+            let answer = async {
+                loop {
+                    match asked.join_next().await {
+                        Some(Ok(Some(answer))) => break Some(answer),
+                        // It knows no tokens.
+                        Some(_) => {}
+                        None => break None,
+                    }
+                }
+            };
+            match timeout(patience, answer).await {
+                Ok(Some(Ok(tokens))) => {
                     let count = tokens.len() as u32;
                     return Ok((Prompt::Tokens(tokens), count));
                 }
-                Some(Err(why)) => return Err(Refusal::Invalid(why)),
-                None => {}
+                Ok(Some(Err(why))) => return Err(Refusal::Invalid(why)),
+                Ok(None) | Err(_) => {}
             }
         }
         let count = match prompt {

@@ -4,6 +4,7 @@ use crate::clients::ask;
 use crate::floor::{Floor, LONG, config, launch, named, spec};
 use qeil_control::event::{Outcome, Refusal};
 use qeil_control::journal::Kind;
+use qeil_engine::protocol::Fault;
 use qeil_engine::request::{FinishReason, Prompt, Sampling};
 use qeil_orchestrate::device::Device;
 use qeil_orchestrate::engine::{EngineDevice, Reference};
@@ -116,4 +117,18 @@ async fn requests_end_for_the_reason_that_comes_first() {
     assert_eq!(outcome, Outcome::Completed);
     floor.orchestra.stop().await;
     assert!(matches!(floor.orchestra.submit(long()).await, Err(Refusal::Unavailable { .. })));
+}
+
+#[tokio::test]
+async fn a_device_that_hung_while_idle_holds_up_nobody() {
+    // The first device is the first that is asked for the tokens of a prompt; alone, it is the only one.
+    for engines in [2, 1] {
+        let specs: Vec<_> = (0..engines).map(|core| (spec(core), "cpu")).collect();
+        let floor = Floor::open(&specs, None).await;
+        floor.engines[0].worker().unwrap().inject(Fault::Hang).await.unwrap();
+        let answer = tokio::time::timeout(LONG, floor.orchestra.submit(ask(0))).await.unwrap().unwrap();
+        let (_, report) = tokio::time::timeout(LONG, answer.collect()).await.unwrap().unwrap();
+        assert_eq!(report.outcome, Outcome::Completed, "{report:#?}");
+        floor.orchestra.stop().await;
+    }
 }
