@@ -21,4 +21,4 @@ else
     scripts/setup.sh
 fi
 cargo build --release --locked --features "$features"
-exec target/release/qeil run "$@"
+exec "${CARGO_TARGET_DIR:-target}/release/qeil" run "$@"

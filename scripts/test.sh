@@ -26,7 +26,7 @@ scripts/setup.sh || exit 1
 cargo build --release --locked || exit 1
 
 if [[ -z "${QEIL_TEST_MODEL:-}" ]]; then
-    pulled="$(target/release/qeil pull --json)" || exit 1
+    pulled="$("${CARGO_TARGET_DIR:-target}/release/qeil" pull --json)" || exit 1
     QEIL_TEST_MODEL="$(sed -nE 's/.*"path": *"([^"]*)".*/\1/p' <<<"$pulled" | head -n1)"
 fi
 [[ -f "$QEIL_TEST_MODEL" ]] || fail "no model to test with at '$QEIL_TEST_MODEL'"
